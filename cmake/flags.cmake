@@ -1,0 +1,36 @@
+# One set of flags for everything. Warnings are errors. gcc 12 and clang 14 spell C23 "gnu2x"; CMake knows that.
+add_compile_options(
+    -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
+    -Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wformat=2 -Wformat-security -Wnull-dereference
+    -Wimplicit-fallthrough -Wcast-align -Wunused-result -Wredundant-decls
+    -fno-strict-aliasing -fno-common -fvisibility=hidden)
+add_compile_definitions(_GNU_SOURCE)
+
+if(QG_SANITIZE STREQUAL "address")
+    add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+    add_link_options(-fsanitize=address,undefined)
+elseif(QG_SANITIZE STREQUAL "thread")
+    add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -g)
+    add_link_options(-fsanitize=thread)
+elseif(NOT QG_SANITIZE STREQUAL "")
+    message(FATAL_ERROR "QG_SANITIZE must be empty, address or thread, not '${QG_SANITIZE}'")
+endif()
+
+if(QG_FUZZ)
+    if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang")
+        message(FATAL_ERROR "fuzzing needs clang: use the preset `fuzz`")
+    endif()
+    add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
+# -Wnull-dereference and fortify misjudge inlined code under sanitizers and at -O0.
+if(QG_SANITIZE OR CMAKE_BUILD_TYPE STREQUAL "Debug")
+    add_compile_options(-Wno-null-dereference)
+else()
+    add_compile_options(-g1 -fstack-protector-strong -fPIE)
+    if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_C_COMPILER_VERSION VERSION_GREATER_EQUAL 12)
+        add_compile_options(-ftrivial-auto-var-init=zero) # clang 14 knows it only as an experiment, gcc 11 not at all
+    endif()
+    add_compile_definitions(_FORTIFY_SOURCE=2)
+    add_link_options(-pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
+endif()
