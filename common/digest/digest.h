@@ -1,0 +1,34 @@
+/*
+ * digest - hashes, randomness and comparing secrets: OpenSSL's only door. Any thread; nothing is kept
+ * but one prefetched algorithm a process and one context a thread.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "text.h"
+
+enum { DIGEST_BYTES = 32, DIGEST_HEX = 64 };
+
+struct digest {
+    uint8_t bytes[DIGEST_BYTES];
+};
+
+/* SHA-256 (FIPS 180-4). Below 1 us for a key: no algorithm is fetched a call. */
+void digest_sha256(struct slice message, struct digest *ret_digest);
+/* In constant time. */
+bool digest_is(const struct digest *digest, const struct digest *other);
+/* 64 hexadecimal digits, either case. */
+bool digest_parse_hex(struct slice hex, struct digest *ret_digest);
+void digest_add_hex(struct text *out, const struct digest *digest);
+
+/* From the kernel's generator (getrandom). Never fails: without randomness the process must not go on. */
+void random_bytes(void *at, size_t len);
+/* Lower-case letters from a per-thread generator reseeded from the kernel: for request ids, not for secrets. */
+void random_letters(char *at, size_t count);
+
+/* Standard base64 (RFC 4648 section 4) with padding, nothing else between. *ret_bytes: how long it decodes to. */
+bool base64_is_valid(struct slice text, size_t *ret_bytes);
+/* CRC-32 (IEEE 802.3, as zlib's). */
+uint32_t crc32_of(struct slice bytes);

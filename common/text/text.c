@@ -1,0 +1,173 @@
+#include "text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { FIRST_ROOM_BYTES = 128 };
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+bool slice_is_nocase(struct slice slice, struct slice other)
+{
+    if (slice.len != other.len)
+        return false;
+    for (size_t i = 0; i < slice.len; i++)
+        if (lower(slice.at[i]) != lower(other.at[i]))
+            return false;
+    return true;
+}
+
+bool slice_starts(struct slice slice, struct slice prefix)
+{
+    return slice.len >= prefix.len && (prefix.len == 0 || memcmp(slice.at, prefix.at, prefix.len) == 0);
+}
+
+bool slice_ends(struct slice slice, struct slice suffix)
+{
+    return slice.len >= suffix.len &&
+           (suffix.len == 0 || memcmp(slice.at + slice.len - suffix.len, suffix.at, suffix.len) == 0);
+}
+
+bool slice_has(struct slice slice, struct slice part)
+{
+    return part.len == 0 || (slice.len && memmem(slice.at, slice.len, part.at, part.len));
+}
+
+struct slice slice_trim(struct slice slice)
+{
+    while (slice.len && (slice.at[0] == ' ' || slice.at[0] == '\t')) {
+        slice.at++;
+        slice.len--;
+    }
+    while (slice.len && (slice.at[slice.len - 1] == ' ' || slice.at[slice.len - 1] == '\t'))
+        slice.len--;
+    return slice;
+}
+
+void text_init(struct text *text, size_t max_len)
+{
+    /* So that no sum of lengths here can overflow. */
+    *text = (struct text){ .max = max_len < PTRDIFF_MAX / 2 ? max_len : PTRDIFF_MAX / 2 };
+}
+
+void text_release(struct text *text)
+{
+    free(text->at);
+    text_init(text, text->max);
+}
+
+void text_release_wiped(struct text *text)
+{
+    if (text->at)
+        explicit_bzero(text->at, text->room);
+    text_release(text);
+}
+
+void text_clear(struct text *text)
+{
+    text->len = 0;
+    text->err = ERR_OK;
+    if (text->at)
+        text->at[0] = 0;
+}
+
+const char *text_string(const struct text *text)
+{
+    return text->at ? text->at : "";
+}
+
+static bool text_break(struct text *text, enum err err)
+{
+    text->err = err;
+    return false;
+}
+
+bool text_reserve(struct text *text, size_t more)
+{
+    size_t wanted;
+    size_t room;
+    char *at;
+
+    if (text->err)
+        return false;
+    if (more > text->max || text->len > text->max - more)
+        return text_break(text, ERR_TOO_LONG);
+    wanted = text->len + more + 1;
+    if (wanted <= text->room)
+        return true;
+    room = text->room ? text->room : FIRST_ROOM_BYTES;
+    while (room < wanted)
+        room += room / 2 + 16;
+    if (room > text->max + 1)
+        room = text->max + 1;
+    at = realloc(text->at, room);
+    if (!at)
+        return text_break(text, ERR_NO_MEMORY);
+    text->at = at;
+    text->room = room;
+    text->at[text->len] = 0;
+    return true;
+}
+
+void text_add_slow(struct text *text, const char *at, size_t len)
+{
+    if (!text_reserve(text, len))
+        return;
+    if (len)
+        memcpy(text->at + text->len, at, len);
+    text->len += len;
+    text->at[text->len] = 0;
+}
+
+void text_add_u64(struct text *text, uint64_t number)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number);
+    text_add(text, digits + at, sizeof digits - at);
+}
+
+void text_add_i64(struct text *text, int64_t number)
+{
+    if (number < 0)
+        text_add_char(text, '-');
+    text_add_u64(text, number < 0 ? 0 - (uint64_t)number : (uint64_t)number);
+}
+
+void text_vprintf(struct text *text, const char *format, va_list args)
+{
+    va_list again;
+    int len;
+
+    va_copy(again, args);
+    len = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    if (len < 0 || !text_reserve(text, (size_t)len))
+        return;
+    (void)vsnprintf(text->at + text->len, (size_t)len + 1, format, args);
+    text->len += (size_t)len;
+}
+
+void text_printf(struct text *text, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    text_vprintf(text, format, args);
+    va_end(args);
+}
+
+void text_drop_front(struct text *text, size_t len)
+{
+    if (!len)
+        return;
+    text->len -= len;
+    memmove(text->at, text->at + len, text->len + 1);
+}
