@@ -1,0 +1,357 @@
+/*
+ * The reader's position: always before a value, or behind one; which of both, is_first and the caller's
+ * calls tell. `open` is a stack of bits, so that entering and leaving cost a shift.
+ */
+#include "scan.h"
+
+#include <assert.h>
+
+static_assert(JSON_MAX_DEPTH <= 64, "reader.open holds a bit a level");
+
+static const uint8_t types[256] = {
+    ['n'] = JSON_NULL,   ['f'] = JSON_FALSE,  ['t'] = JSON_TRUE,   ['"'] = JSON_STRING, ['['] = JSON_ARRAY,
+    ['{'] = JSON_OBJECT, ['-'] = JSON_NUMBER, ['0'] = JSON_NUMBER, ['1'] = JSON_NUMBER, ['2'] = JSON_NUMBER,
+    ['3'] = JSON_NUMBER, ['4'] = JSON_NUMBER, ['5'] = JSON_NUMBER, ['6'] = JSON_NUMBER, ['7'] = JSON_NUMBER,
+    ['8'] = JSON_NUMBER, ['9'] = JSON_NUMBER,
+};
+
+static enum json_type type_of(char c)
+{
+    return (enum json_type)types[(unsigned char)c];
+}
+
+const char *json_stop(struct json_reader *reader, const char *at, enum json_error error)
+{
+    reader->at = at;
+    reader->error = error;
+    return NULL;
+}
+
+void json_open(struct json_reader *reader, struct slice text, unsigned max_depth)
+{
+    const char *start = text.at ? text.at : "";
+
+    *reader = (struct json_reader){ .start = start, .at = start, .end = start + text.len, .is_first = true };
+    reader->max_depth = max_depth < JSON_MAX_DEPTH ? max_depth : JSON_MAX_DEPTH;
+    if (text.len > UINT32_MAX)
+        reader->error = JSON_TOO_MANY;
+}
+
+bool json_close(struct json_reader *reader)
+{
+    if (reader->error)
+        return false;
+    reader->at = pass_space(reader->at, reader->end);
+    if (reader->depth == 0 && !reader->is_first && reader->at == reader->end)
+        return true;
+    (void)json_stop(reader, reader->at, reader->at == reader->end ? JSON_ENDS_EARLY : JSON_TRAILING);
+    return false;
+}
+
+/* The place of the value that is next. */
+static const char *value_start(struct json_reader *reader)
+{
+    const char *at;
+
+    if (reader->error)
+        return NULL;
+    at = pass_space(reader->at, reader->end);
+    if (at == reader->end)
+        return json_stop(reader, at, JSON_ENDS_EARLY);
+    if (reader->depth == 0 && !reader->is_first)
+        return json_stop(reader, at, JSON_TRAILING);
+    reader->at = at;
+    return at;
+}
+
+static const char *wrong_type(struct json_reader *reader, const char *at)
+{
+    return json_stop(reader, at, type_of(*at) == JSON_NONE ? JSON_SYNTAX : JSON_TYPE);
+}
+
+/* Same, for a value of one type. */
+static const char *value_of(struct json_reader *reader, enum json_type type)
+{
+    const char *at = value_start(reader);
+
+    if (at && type_of(*at) != type)
+        return wrong_type(reader, at);
+    return at;
+}
+
+/* A value was read; it ends at `at`, if it was fine. */
+static bool value_end(struct json_reader *reader, const char *at)
+{
+    if (!at)
+        return false;
+    reader->at = at;
+    reader->is_first = false;
+    return true;
+}
+
+enum json_type json_peek(struct json_reader *reader)
+{
+    if (reader->error)
+        return JSON_NONE;
+    reader->at = pass_space(reader->at, reader->end);
+    return reader->at == reader->end ? JSON_NONE : type_of(*reader->at);
+}
+
+bool json_fail(struct json_reader *reader, enum json_error error)
+{
+    if (reader->error)
+        return false;
+    reader->error = error;
+    reader->at = pass_space(reader->at, reader->end);
+    /* Where no value is next, that is the true complaint. */
+    if (error == JSON_TYPE && reader->at == reader->end)
+        reader->error = JSON_ENDS_EARLY;
+    else if (error == JSON_TYPE)
+        (void)wrong_type(reader, reader->at);
+    return false;
+}
+
+/* `at` stands on the bracket or the brace. */
+static const char *enter(struct json_reader *reader, const char *at)
+{
+    if (reader->depth == reader->max_depth)
+        return json_stop(reader, at, JSON_DEPTH);
+    reader->depth++;
+    reader->open = reader->open << 1 | (*at == '{');
+    return at + 1;
+}
+
+static void leave(struct json_reader *reader)
+{
+    reader->depth--;
+    reader->open >>= 1;
+}
+
+static bool in_object(const struct json_reader *reader)
+{
+    return reader->open & 1;
+}
+
+static char closer(const struct json_reader *reader)
+{
+    return in_object(reader) ? '}' : ']';
+}
+
+/* The key, its colon, and the space before the value. */
+static const char *pass_key(struct json_reader *reader, const char *at, struct json_string *ret_key)
+{
+    if (*at != '"')
+        return json_stop(reader, at, JSON_SYNTAX);
+    at = pass_string(reader, at + 1, ret_key);
+    if (!at)
+        return NULL;
+    at = pass_space(at, reader->end);
+    if (at == reader->end)
+        return json_stop(reader, at, JSON_ENDS_EARLY);
+    if (*at != ':')
+        return json_stop(reader, at, JSON_SYNTAX);
+    at = pass_space(at + 1, reader->end);
+    if (at == reader->end)
+        return json_stop(reader, at, JSON_ENDS_EARLY);
+    return at;
+}
+
+/*
+ * To the next key or element of the innermost object or array; where that ends instead, it is left, and
+ * *ret_more is false. `at` stands behind the opening brace or bracket (is_first), or behind a value.
+ */
+static const char *pass_comma(struct json_reader *reader, const char *at, bool is_first, bool *ret_more)
+{
+    at = pass_space(at, reader->end);
+    if (at == reader->end)
+        return json_stop(reader, at, JSON_ENDS_EARLY);
+    *ret_more = *at != closer(reader);
+    if (!*ret_more) {
+        leave(reader);
+        return at + 1;
+    }
+    if (is_first)
+        return at;
+    if (*at != ',')
+        return json_stop(reader, at, JSON_SYNTAX);
+    at = pass_space(at + 1, reader->end);
+    if (at == reader->end)
+        return json_stop(reader, at, JSON_ENDS_EARLY);
+    if (*at == closer(reader))
+        return json_stop(reader, at, JSON_SYNTAX);
+    return at;
+}
+
+static bool open_value(struct json_reader *reader, enum json_type type)
+{
+    const char *at = value_of(reader, type);
+
+    at = at ? enter(reader, at) : NULL;
+    if (!at)
+        return false;
+    reader->at = at;
+    reader->is_first = true;
+    return true;
+}
+
+bool json_object(struct json_reader *reader, struct json_keys *keys)
+{
+    if (keys)
+        keys->count = 0;
+    return open_value(reader, JSON_OBJECT);
+}
+
+bool json_array(struct json_reader *reader)
+{
+    return open_value(reader, JSON_ARRAY);
+}
+
+bool json_member(struct json_reader *reader, struct json_keys *keys, struct json_string *ret_key)
+{
+    struct json_string key;
+    const char *at;
+    bool more;
+
+    if (reader->error)
+        return false;
+    assert(reader->depth && in_object(reader));
+    at = pass_comma(reader, reader->at, reader->is_first, &more);
+    if (at && more)
+        at = pass_key(reader, at, &key);
+    if (!value_end(reader, at) || !more || (keys && !keys_add(reader, keys, &key)))
+        return false;
+    *ret_key = key;
+    return true;
+}
+
+bool json_element(struct json_reader *reader)
+{
+    bool more;
+
+    if (reader->error)
+        return false;
+    assert(reader->depth && !in_object(reader));
+    return value_end(reader, pass_comma(reader, reader->at, reader->is_first, &more)) && more;
+}
+
+static const char *pass_word(struct json_reader *reader, const char *at, const char *word)
+{
+    for (; *word; word++, at++) {
+        if (at == reader->end)
+            return json_stop(reader, at, JSON_ENDS_EARLY);
+        if (*at != *word)
+            return json_stop(reader, at, JSON_SYNTAX);
+    }
+    return at;
+}
+
+static const char *pass_scalar(struct json_reader *reader, const char *at)
+{
+    struct json_string string;
+
+    switch (type_of(*at)) {
+    case JSON_STRING:
+        return pass_string(reader, at + 1, &string);
+    case JSON_NUMBER:
+        return pass_number(reader, at);
+    case JSON_NULL:
+        return pass_word(reader, at, "null");
+    case JSON_TRUE:
+        return pass_word(reader, at, "true");
+    case JSON_FALSE:
+        return pass_word(reader, at, "false");
+    default:
+        return json_stop(reader, at, JSON_SYNTAX);
+    }
+}
+
+/* Any value with all that it holds; without recursion, so that depth costs no stack. */
+static const char *pass_value(struct json_reader *reader, const char *at)
+{
+    unsigned outside = reader->depth;
+
+    for (;;) {
+        bool is_first = *at == '{' || *at == '[';
+        bool more = false;
+
+        at = is_first ? enter(reader, at) : pass_scalar(reader, at);
+        while (at && !more) {
+            struct json_string key;
+            if (reader->depth == outside)
+                return at;
+            at = pass_comma(reader, at, is_first, &more);
+            is_first = false;
+            if (at && more && in_object(reader))
+                at = pass_key(reader, at, &key);
+        }
+        if (!at)
+            return NULL;
+    }
+}
+
+bool json_string(struct json_reader *reader, struct json_string *ret_string)
+{
+    const char *at = value_of(reader, JSON_STRING);
+    struct json_string string;
+
+    if (!at || !value_end(reader, pass_string(reader, at + 1, &string)))
+        return false;
+    *ret_string = string;
+    return true;
+}
+
+bool json_bool(struct json_reader *reader, bool *ret_bool)
+{
+    const char *at = value_start(reader);
+    bool is_true;
+
+    if (!at)
+        return false;
+    is_true = type_of(*at) == JSON_TRUE;
+    if (!is_true && type_of(*at) != JSON_FALSE) {
+        (void)wrong_type(reader, at);
+        return false;
+    }
+    if (!value_end(reader, pass_scalar(reader, at)))
+        return false;
+    *ret_bool = is_true;
+    return true;
+}
+
+bool json_number(struct json_reader *reader, struct slice *ret_number)
+{
+    const char *at = value_of(reader, JSON_NUMBER);
+
+    if (!at || !value_end(reader, pass_number(reader, at)))
+        return false;
+    *ret_number = (struct slice){ at, (size_t)(reader->at - at) };
+    return true;
+}
+
+bool json_null(struct json_reader *reader)
+{
+    const char *at = value_of(reader, JSON_NULL);
+
+    return at && value_end(reader, pass_word(reader, at, "null"));
+}
+
+bool json_skip(struct json_reader *reader, struct slice *ret_raw)
+{
+    const char *at = value_start(reader);
+
+    if (!at || !value_end(reader, pass_value(reader, at)))
+        return false;
+    if (ret_raw)
+        *ret_raw = (struct slice){ at, (size_t)(reader->at - at) };
+    return true;
+}
+
+bool json_is_valid(struct slice text, enum json_type type)
+{
+    struct json_reader reader;
+
+    json_open(&reader, text, JSON_MAX_DEPTH);
+    if (type != JSON_NONE && json_peek(&reader) != type)
+        return false;
+    return json_skip(&reader, NULL) && json_close(&reader);
+}
