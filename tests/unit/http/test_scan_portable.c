@@ -1,0 +1,2 @@
+#define HTTP_PORTABLE
+#include "test_scan.c"
