@@ -1,6 +1,6 @@
 /*
  * digest - hashes, randomness and comparing secrets: OpenSSL's only door. Any thread; nothing is kept
- * but one prefetched algorithm a process and one context a thread.
+ * but a pool of random bytes a thread.
  */
 #pragma once
 #include <stdbool.h>
@@ -15,7 +15,7 @@ struct digest {
     uint8_t bytes[DIGEST_BYTES];
 };
 
-/* SHA-256 (FIPS 180-4). Below 1 us for a key: no algorithm is fetched a call. */
+/* SHA-256 (FIPS 180-4). Below 1 us for a key; needs no memory and cannot fail. */
 void digest_sha256(struct slice message, struct digest *ret_digest);
 /* In constant time. */
 bool digest_is(const struct digest *digest, const struct digest *other);

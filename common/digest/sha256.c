@@ -1,64 +1,23 @@
 /*
- * Fetching an algorithm costs OpenSSL more than hashing a key, so SHA-256 is fetched once a process, and each
- * thread keeps one context, which a thread-specific value gives back when the thread ends.
+ * SHA256_Init and its companions need no memory and cannot fail, unlike OpenSSL's newer EVP, which allocates at every
+ * message: a gateway short of memory must refuse a request, not end because it cannot hash its key. OpenSSL 3
+ * calls them deprecated; the macro says that we know.
  */
+#define OPENSSL_API_COMPAT 0x10101000L
+
 #include "digest.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-static pthread_once_t fetched = PTHREAD_ONCE_INIT;
-static pthread_key_t of_thread;
-static EVP_MD *sha256;
-static _Thread_local EVP_MD_CTX *context;
-
-/* Without SHA-256 no key can be told from another: there is nothing sensible to go on with. */
-_Noreturn static void give_up(void)
-{
-    fputs("SHA-256 is not to be had from OpenSSL (out of memory?)\n", stderr);
-    abort();
-}
-
-static void free_context(void *of_ending_thread)
-{
-    EVP_MD_CTX_free(of_ending_thread);
-}
-
-static void free_algorithm(void)
-{
-    EVP_MD_CTX_free(context); /* the main thread's: its thread-specific values are not destroyed */
-    context = NULL;
-    (void)pthread_setspecific(of_thread, NULL);
-}
-
-static void fetch(void)
-{
-    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-    if (!sha256 || pthread_key_create(&of_thread, free_context) != 0 || atexit(free_algorithm) != 0)
-        give_up();
-}
-
-static EVP_MD_CTX *context_of_thread(void)
-{
-    if (context)
-        return context;
-    (void)pthread_once(&fetched, fetch);
-    context = EVP_MD_CTX_new();
-    if (!context || pthread_setspecific(of_thread, context) != 0)
-        give_up();
-    return context;
-}
+#include <openssl/sha.h>
 
 void digest_sha256(struct slice message, struct digest *ret_digest)
 {
-    EVP_MD_CTX *ctx = context_of_thread();
+    SHA256_CTX state;
 
-    if (!EVP_DigestInit_ex2(ctx, sha256, NULL) || !EVP_DigestUpdate(ctx, message.len ? message.at : "", message.len) ||
-        !EVP_DigestFinal_ex(ctx, ret_digest->bytes, NULL))
-        give_up();
+    (void)SHA256_Init(&state);
+    (void)SHA256_Update(&state, message.len ? message.at : "", message.len);
+    (void)SHA256_Final(ret_digest->bytes, &state);
+    explicit_bzero(&state, sizeof state); /* a short key stands in it whole */
 }
 
 bool digest_is(const struct digest *digest, const struct digest *other)

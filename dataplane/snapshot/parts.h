@@ -1,0 +1,82 @@
+/*
+ * parts - what the files of this room share. Not a door: others include snapshot.h.
+ *
+ * load.c      the story: file, table, checks, index
+ * settings.c  the one table of settings
+ * endpoint.c  places: listen addresses, ollama_api
+ * keys.c      valid_keys;  secret.c  one key's own words
+ * models.c    models;      names.c   how names of models compare
+ * print.c     everything shown to people
+ */
+#pragma once
+#include "arena.h"
+#include "conf.h"
+#include "snapshot.h"
+
+enum { SECRET_MAX_BYTES = 256, NAME_MAX_BYTES = 128, MODEL_NAME_MAX_BYTES = 255, SETTINGS_MAX = 64 };
+
+struct snapshot_memory {
+    struct arena arena; /* everything that the snapshot points to but the address lists */
+    const char *file;
+    unsigned setting_lines[SETTINGS_MAX]; /* one a row of the table; 0: the default */
+    unsigned *key_lines, *model_lines;    /* beside snapshot->keys and ->models */
+    uint32_t *key_slots;                  /* 1 + position in snapshot->keys by hash; 0: free. Linear probing. */
+    size_t key_slot_count;                /* a power of two, over twice the keys */
+    bool has_clear_keys;                  /* a key stands in the file in clear */
+};
+
+extern const struct conf_table settings_table; /* fills a struct snapshot */
+extern const struct conf_table key_table;      /* fills a struct key_entry */
+extern const struct conf_table model_table;    /* fills a struct model */
+
+/* One map of valid_keys while it is read. */
+struct key_entry {
+    struct key key;
+    const char *public_id; /* of a qk_ key */
+    unsigned source_count; /* of key, key_sha256 and key_file: how many were given */
+    bool is_clear;         /* the secret itself stands in the file */
+    struct snapshot *snapshot;
+    struct text *warnings; /* may be NULL */
+};
+
+/* The struct around a field, for printers that need more than the field. */
+#define HOLDER(type, member, field) ((const type *)(const void *)((const char *)(field)-offsetof(type, member)))
+
+/* Readers of rows, and their printers. */
+enum err endpoint_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err ollama_api_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err cidrs_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err keys_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err models_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err think_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+void endpoint_print(const void *field, struct text *out);
+void ollama_api_print(const void *field, struct text *out);
+void cidrs_print(const void *field, struct text *out);
+void keys_print(const void *field, struct text *out);
+void models_print(const void *field, struct text *out);
+
+/* What reading->owner points to. */
+struct snapshot_reading {
+    struct snapshot *snapshot;
+    struct text *warnings; /* may be NULL */
+};
+
+/* As strcmp: the order in which names of models are kept. */
+int name_order(const char *name, struct slice other);
+
+/* Says that there is no memory, about that node. Returns ERR_NO_MEMORY. */
+enum err no_memory(struct conf_reading *reading, const struct conf_node *node);
+
+/*
+ * A secret as written: "sha256:HEX", or the key itself (1 to 256 bytes of printable ASCII; one in the form of a qk_ key
+ * must have the right checksum). ERR_BAD with words in `why` that do not quote it.
+ */
+struct secret {
+    struct digest hash;
+    bool is_hashed;         /* only its hash was written */
+    struct slice public_id; /* of a qk_ key, borrowed; else empty */
+};
+enum err secret_parse(struct slice text, struct secret *ret_secret, struct text *why);
+
+/* Puts every key into the index. ERR_BAD, with the later and the earlier position, when two are one key. */
+enum err key_index_build(struct snapshot *snapshot, size_t *ret_later, size_t *ret_earlier);

@@ -1,0 +1,162 @@
+/*
+ * snapshot - what the gateway knows: settings, keys, whitelists, models, backends. Read from one YAML file.
+ * Immutable once loaded, counted, swapped whole on reload; a request keeps the one it began with until it
+ * ends, so that a reload never changes a rule halfway through. Any thread may hold and read one.
+ * What merely runs (rate windows, breakers, open requests) lives elsewhere and finds its rule by a name or a
+ * hash that outlives the snapshot.
+ * Durations end in _ms, sizes in _bytes; 0 in a limit means "no limit" where the table says so.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/un.h>
+
+#include "cidr.h"
+#include "digest.h"
+#include "text.h"
+
+enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
+enum retry_after { RETRY_AFTER_WINDOW, RETRY_AFTER_EXACT };
+/* What to do about thinking when the caller does not say: leave it to the model, or switch it. */
+enum think_default { THINK_UNSET, THINK_ON, THINK_OFF };
+
+/* Where to listen: "HOST:PORT", ":PORT" (IPv4 and IPv6), "[::1]:PORT" or "unix:PATH". Port 0: the kernel's choice. */
+struct endpoint {
+    const char *text; /* as written */
+    const char *path; /* unix:PATH; else NULL */
+    const char *host; /* "" for every address; may be a name such as localhost */
+    uint16_t port;
+};
+
+struct settings {
+    struct endpoint listen;
+    struct endpoint operator_listen;
+    unsigned workers; /* 0: auto, one a core */
+    const char *user; /* to drop to; NULL: stay */
+    int log_level;    /* enum log_level of log.h */
+    const char *log_file; /* NULL: stderr */
+    enum log_format log_format;
+
+    bool rate_enabled;
+    unsigned max_requests;
+    int64_t window_ms;
+    enum retry_after retry_after;
+
+    bool auth_enabled;
+    const char *header_key;  /* X-Api-Key */
+    const char *user_header; /* X-User-Id, another header, or "body.user" */
+    bool user_from_body;     /* user_header is body.user */
+
+    bool whitelist_enabled;
+    struct cidr_list whitelist;
+    struct cidr_list trusted_proxies;
+
+    uint64_t max_body_bytes;
+    uint64_t max_body_memory_bytes;
+    uint64_t max_line_bytes;
+    uint64_t max_prompt_chars; /* 0: off */
+    uint64_t max_system_chars; /* 0: off */
+    uint64_t max_head_bytes;
+    unsigned max_connections;
+    unsigned max_connections_per_address;
+    uint64_t write_buffer_bytes; /* what may wait for a slow reader before the backend is held back */
+
+    int64_t head_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms, connect_timeout_ms;
+    int64_t first_token_timeout_ms, stream_idle_timeout_ms, drain_timeout_ms, drain_delay_ms, linger_timeout_ms;
+    int64_t heartbeat_interval_ms, commit_after_ms;
+
+    bool strip_model, strip_created; /* response_filter.strip */
+};
+
+/* One entry of valid_keys. */
+struct key {
+    struct digest hash;  /* SHA-256 of the secret; the secret itself is not kept */
+    const char *name;    /* public id of a qk_ key, the entry's name, or key1, key2 ... by position */
+    const char *user;    /* whom log and limits show; the name when none is given */
+    bool is_plain;       /* a plain string: delegates for the log only */
+    bool delegates;      /* may name the person in user_header */
+    bool has_allow;      /* `allow` was given: only from there */
+    struct cidr_list allow;
+    const char *const *models; /* names it may use, normalised; NULL: all */
+    size_t model_count;
+    unsigned max_requests;       /* per person of a delegate, else per key; 0: as rate_limit */
+    unsigned max_total_requests; /* per key over all its persons; 0: none */
+    bool has_max_prompt_chars;
+    uint64_t max_prompt_chars;
+    enum think_default think;
+};
+
+/* One entry of `models:`. Without the section there is none, and names pass as the backends list them. */
+struct model {
+    const char *name;          /* the caller's, normalised: lower case, tag added */
+    const char *shown;         /* as written in the file */
+    const char *backend_model; /* the backend's name, as written */
+    uint64_t num_ctx;          /* 0: not sent */
+    const char *keep_alive;    /* as JSON (a quoted duration or a number); NULL: not sent */
+    bool has_max_prompt_chars, has_max_system_chars;
+    uint64_t max_prompt_chars, max_system_chars;
+    enum think_default think;
+};
+
+/* One place where models run. */
+struct backend_rule {
+    const char *name; /* in logs, metrics: "ollama" for ollama_api */
+    const char *host; /* may be a name */
+    uint16_t port;
+    const char *authority; /* what to send as Host: 127.0.0.1:11434 for any loopback spelling */
+};
+
+struct snapshot {
+    struct settings settings;
+    struct key *keys;
+    size_t key_count;
+    struct model *models; /* sorted by name */
+    size_t model_count;
+    bool has_models; /* the section is there */
+    struct backend_rule *backends;
+    size_t backend_count;
+    struct snapshot_memory *memory; /* everything pointed to from here */
+    unsigned refs;                  /* atomic */
+};
+
+/*
+ * Reads, checks and builds. NULL: `why` holds one sentence that names file, line and key (give it 4 KiB or more).
+ * `warnings` (may be NULL) gets a line each for what works but should be mended (plain keys that others may read, root
+ * without `user` ...).
+ */
+struct snapshot *snapshot_load(const char *file, struct text *why, struct text *warnings);
+/* The same from memory, `file` only named in sentences: for tests and fuzzing. */
+struct snapshot *snapshot_parse(const char *file, struct slice yaml, struct text *why, struct text *warnings);
+struct snapshot *snapshot_ref(struct snapshot *snapshot);
+/* Returns NULL: `snap = snapshot_unref(snap);` */
+struct snapshot *snapshot_unref(struct snapshot *snapshot);
+
+/* True, with the sentence, when going from `old` to `new` takes a restart (listen, operator_listen, workers, user). */
+bool snapshot_needs_restart(const struct snapshot *old, const struct snapshot *new, struct text *why);
+
+/* The entry whose hash this is (constant time in the hash), or NULL. O(1). */
+const struct key *snapshot_find_key(const struct snapshot *snapshot, const struct digest *hash);
+/* By normalised name; NULL when `models:` is there and has none of that name, or is not there. */
+const struct model *snapshot_find_model(const struct snapshot *snapshot, struct slice normalised);
+bool key_may_use(const struct key *key, struct slice normalised_model);
+
+/*
+ * The one way names of models compare (Ollama: case does not matter, no tag means :latest, registry.ollama.ai/ and
+ * library/ are the defaults): lower case, `:latest` added, default host and namespace left out. False: not a name of a
+ * model (empty, over 255 bytes, characters outside [A-Za-z0-9._:/-], parts that are empty or begin with '.' or '-').
+ */
+bool model_name_normalise(struct slice name, struct text *out);
+/* Would Ollama send it to its makers' servers (tag `cloud`, name or tag ending in `-cloud`)? Of a normalised name. */
+bool model_name_is_cloud(struct slice normalised);
+
+/*
+ * --hash-key: "sha256:HEX" of a secret, which may end in a newline. ERR_BAD with one sentence that does not quote it:
+ * empty, too long, not printable ASCII, a qk_ key with wrong check digits, or a hash already.
+ */
+enum err key_hash_describe(struct slice secret, struct text *out, struct text *why);
+
+/* --print-config: every setting with its value and where it came from, keys masked. */
+void snapshot_print(const struct snapshot *snapshot, struct text *out);
+/* --help's and the documentation's list of settings: name, default, range, meaning; as Markdown when asked. */
+void settings_describe(struct text *out, bool as_markdown);
