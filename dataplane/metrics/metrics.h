@@ -1,0 +1,69 @@
+/*
+ * metrics - counters and histograms, and their text for Prometheus (exposition format 0.0.4). Each worker owns a shard and is its
+ * only writer; a scrape adds them up. A shard's lock is only ever contended by a scrape. Names: qwen_gateway_*; units in the names;
+ * labels are bounded: models are the configured or listed names or "other", never a key, user or path.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "text.h"
+
+struct metrics;       /* the process's */
+struct metrics_shard; /* one thread's */
+
+struct metrics *metrics_new(void);
+void metrics_free(struct metrics *metrics);
+/* Lives until metrics_free(); what a worker counted stays counted after it ends. */
+struct metrics_shard *metrics_shard_new(struct metrics *metrics);
+
+/* One finished request. Empty slices become label value "" (dialect, model, backend, reason). */
+struct metrics_request {
+    struct slice dialect; /* "chat", "models", "health" ..., "" before it is known */
+    struct slice model;   /* normalised, or "other"; "" when none was asked for */
+    struct slice backend;
+    struct slice reason;  /* the refusal's code; "" when served */
+    unsigned status;      /* becomes the label status="2xx"; 499 (caller left) is "4xx" with reason caller_left */
+    int64_t total_us;
+    int64_t first_token_us; /* -1: none came */
+    uint64_t prompt_tokens, completion_tokens;
+};
+void metrics_count_request(struct metrics_shard *shard, const struct metrics_request *request);
+
+/* Plain counters and gauges, one table (X macro in the .c: name, help, type, label). */
+enum metrics_counter {
+    METRIC_CONNECTIONS_ACCEPTED,
+    METRIC_CONNECTIONS_REFUSED_WHITELIST,
+    METRIC_CONNECTIONS_REFUSED_TOTAL_CAP,
+    METRIC_CONNECTIONS_REFUSED_ADDRESS_CAP,
+    METRIC_BACKEND_CONNECTS,
+    METRIC_BACKEND_REUSES,
+    METRIC_BACKEND_RESENDS,
+    METRIC_CALLERS_LEFT,
+    METRIC_HEARTBEATS,
+    METRIC_BREAKER_OPENED,
+    METRIC_RELOADS_OK,
+    METRIC_RELOADS_REFUSED,
+    METRIC_COUNTERS
+};
+void metrics_count(struct metrics_shard *shard, enum metrics_counter counter, uint64_t by);
+
+/* In flight now, over all shards: requests being served. */
+void metrics_in_flight(struct metrics_shard *shard, int by);
+
+/* What is read from elsewhere at the moment of a scrape. */
+struct metrics_gauges {
+    unsigned connections_open;
+    uint64_t body_bytes, log_dropped;
+    const struct metrics_backend {
+        struct slice name;
+        bool is_up;
+        unsigned running;
+    } *backends;
+    unsigned backend_count;
+    struct slice version;
+    int64_t started_s; /* wall clock */
+    bool is_draining;
+};
+/* Buckets of both histograms: 0.005 ... 600 s. */
+void metrics_print(struct metrics *metrics, const struct metrics_gauges *gauges, struct text *out);

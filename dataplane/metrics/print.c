@@ -1,0 +1,308 @@
+/* Prometheus's text, exposition format 0.0.4: each family once, HELP and TYPE before its series. */
+#include <dirent.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "metrics_parts.h"
+
+#define PREFIX "qwen_gateway_"
+
+/* counter, family, label with its value, help. Rows of one family stand together. */
+#define COUNTERS(X)                                                                                                   \
+    X(CONNECTIONS_ACCEPTED, "connections_accepted_total", "", "Connections accepted.")                                \
+    X(CONNECTIONS_REFUSED_WHITELIST, "connections_refused_total", "reason=\"whitelist\"",                             \
+      "Connections closed before a byte was read.")                                                                   \
+    X(CONNECTIONS_REFUSED_TOTAL_CAP, "connections_refused_total", "reason=\"total_cap\"", "")                         \
+    X(CONNECTIONS_REFUSED_ADDRESS_CAP, "connections_refused_total", "reason=\"address_cap\"", "")                     \
+    X(BACKEND_CONNECTS, "backend_connects_total", "", "Connections opened to backends.")                              \
+    X(BACKEND_REUSES, "backend_reuses_total", "", "Requests sent over a kept connection to a backend.")               \
+    X(BACKEND_RESENDS, "backend_resends_total", "", "Requests sent a second time after the first attempt was lost.")  \
+    X(CALLERS_LEFT, "callers_left_total", "", "Requests whose caller went away before the end.")                      \
+    X(HEARTBEATS, "heartbeats_total", "", "Signs of life sent to callers who wait for the model.")                    \
+    X(BREAKER_OPENED, "breaker_opened_total", "", "Times a backend was found unavailable.")                           \
+    X(RELOADS_OK, "reloads_total", "result=\"ok\"", "Attempts to read the configuration again.")                      \
+    X(RELOADS_REFUSED, "reloads_total", "result=\"refused\"", "")
+
+static const struct {
+    const char *family, *label, *help;
+} counters[METRIC_COUNTERS] = {
+#define COUNTER_ROW(name, family, label, help) [METRIC_##name] = { family, label, help },
+    COUNTERS(COUNTER_ROW)
+#undef COUNTER_ROW
+};
+
+static void add_family(struct text *out, const char *name, const char *type, const char *help)
+{
+    text_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void add_escaped(struct text *out, struct slice value)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        char c = value.at[i];
+        if (c == '\n')
+            text_add_literal(out, "\\n");
+        else {
+            if (c == '"' || c == '\\')
+                text_add_char(out, '\\');
+            text_add_char(out, c);
+        }
+    }
+}
+
+static void add_label(struct text *out, const char *name, struct slice value)
+{
+    text_add_string(out, name);
+    text_add_literal(out, "=\"");
+    add_escaped(out, value);
+    text_add_char(out, '"');
+}
+
+static void add_seconds(struct text *out, uint64_t us)
+{
+    text_printf(out, "%llu.%06llu", (unsigned long long)(us / 1000000), (unsigned long long)(us % 1000000));
+}
+
+static uint64_t look(const _Atomic uint64_t *cell)
+{
+    return atomic_load_explicit(cell, memory_order_relaxed);
+}
+
+static const struct metrics_shard *first_shard(const struct metrics *metrics)
+{
+    return atomic_load_explicit(&metrics->shards, memory_order_acquire);
+}
+
+static void print_requests(struct metrics *metrics, struct text *out)
+{
+    static const char *const names[MAX_LABELS] = { "dialect", "model", "backend", "status", "reason" };
+    unsigned count = atomic_load_explicit(&metrics->requests.count, memory_order_acquire);
+
+    add_family(out, PREFIX "requests_total", "counter", "Requests finished, refused ones too.");
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t total = 0;
+        for (const struct metrics_shard *shard = first_shard(metrics); shard; shard = shard->next)
+            total += look(&shard->requests[i]);
+        text_add_literal(out, PREFIX "requests_total");
+        for (unsigned label = 0; label < MAX_LABELS; label++) {
+            text_add_char(out, label ? ',' : '{');
+            add_label(out, names[label], metrics->requests.sets[i]->labels[label]);
+        }
+        text_printf(out, "} %llu\n", (unsigned long long)total);
+    }
+}
+
+struct histogram_sum {
+    uint64_t buckets[BUCKETS];
+    uint64_t sum_us;
+};
+
+static void histogram_collect(struct histogram_sum *sum, const struct histogram *histogram)
+{
+    for (unsigned i = 0; i < BUCKETS; i++)
+        sum->buckets[i] += look(&histogram->buckets[i]);
+    sum->sum_us += look(&histogram->sum_us);
+}
+
+/* One model's figures over all shards. */
+struct model_sum {
+    struct histogram_sum total, first_token;
+    uint64_t prompt_tokens, completion_tokens;
+};
+
+static void model_collect(struct metrics *metrics, unsigned number, struct model_sum *ret_sum)
+{
+    *ret_sum = (struct model_sum){ 0 };
+    for (const struct metrics_shard *shard = first_shard(metrics); shard; shard = shard->next) {
+        const struct model_cells *cells = atomic_load_explicit(&shard->models[number], memory_order_acquire);
+        if (!cells)
+            continue;
+        histogram_collect(&ret_sum->total, &cells->total);
+        histogram_collect(&ret_sum->first_token, &cells->first_token);
+        ret_sum->prompt_tokens += look(&cells->prompt_tokens);
+        ret_sum->completion_tokens += look(&cells->completion_tokens);
+    }
+}
+
+/* The count is the buckets' sum, so that the two agree while requests are being counted. */
+static void print_histogram(struct text *out, const char *name, struct slice model, const struct histogram_sum *sum)
+{
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        count += sum->buckets[i];
+        text_printf(out, "%s_bucket{", name);
+        add_label(out, "model", model);
+        if (i < BUCKETS - 1)
+            text_printf(out, ",le=\"%g\"} %llu\n", (double)bucket_us[i] / 1e6, (unsigned long long)count);
+        else
+            text_printf(out, ",le=\"+Inf\"} %llu\n", (unsigned long long)count);
+    }
+    text_printf(out, "%s_sum{", name);
+    add_label(out, "model", model);
+    text_add_literal(out, "} ");
+    add_seconds(out, sum->sum_us);
+    text_printf(out, "\n%s_count{", name);
+    add_label(out, "model", model);
+    text_printf(out, "} %llu\n", (unsigned long long)count);
+}
+
+static void print_tokens(struct text *out, struct slice model, const char *direction, uint64_t tokens)
+{
+    text_add_literal(out, PREFIX "tokens_total{");
+    add_label(out, "model", model);
+    text_printf(out, ",direction=\"%s\"} %llu\n", direction, (unsigned long long)tokens);
+}
+
+enum model_family { MODEL_TOTAL, MODEL_FIRST_TOKEN, MODEL_TOKENS, MODEL_FAMILIES };
+
+static void print_model(struct text *out, enum model_family family, struct slice model, const struct model_sum *sum)
+{
+    switch (family) {
+    case MODEL_TOTAL:
+        print_histogram(out, PREFIX "request_seconds", model, &sum->total);
+        return;
+    case MODEL_FIRST_TOKEN:
+        print_histogram(out, PREFIX "first_token_seconds", model, &sum->first_token);
+        return;
+    default:
+        print_tokens(out, model, "prompt", sum->prompt_tokens);
+        print_tokens(out, model, "completion", sum->completion_tokens);
+    }
+}
+
+static void print_models(struct metrics *metrics, struct text *out)
+{
+    unsigned count = atomic_load_explicit(&metrics->models.count, memory_order_acquire);
+
+    for (unsigned family = 0; family < MODEL_FAMILIES; family++) {
+        if (family == MODEL_TOTAL)
+            add_family(out, PREFIX "request_seconds", "histogram", "From a request's first byte to its answer's last.");
+        else if (family == MODEL_FIRST_TOKEN)
+            add_family(out, PREFIX "first_token_seconds", "histogram", "From a request's first byte to its answer's first token.");
+        else
+            add_family(out, PREFIX "tokens_total", "counter", "Tokens read (prompt) and written (completion) by models.");
+        for (unsigned i = 0; i < count; i++) {
+            struct model_sum sum;
+            model_collect(metrics, i, &sum);
+            print_model(out, family, metrics->models.sets[i]->labels[0], &sum);
+        }
+    }
+}
+
+static void print_counters(struct metrics *metrics, struct text *out)
+{
+    for (unsigned i = 0; i < METRIC_COUNTERS; i++) {
+        char name[96];
+        uint64_t total = 0;
+        for (const struct metrics_shard *shard = first_shard(metrics); shard; shard = shard->next)
+            total += look(&shard->counters[i]);
+        (void)snprintf(name, sizeof name, PREFIX "%s", counters[i].family);
+        if (i == 0 || strcmp(counters[i].family, counters[i - 1].family) != 0)
+            add_family(out, name, "counter", counters[i].help);
+        text_printf(out, counters[i].label[0] ? "%s{%s} %llu\n" : "%s%s %llu\n", name, counters[i].label,
+                    (unsigned long long)total);
+    }
+}
+
+static void print_one(struct text *out, const char *name, const char *type, const char *help, long long number)
+{
+    add_family(out, name, type, help);
+    text_printf(out, "%s %lld\n", name, number);
+}
+
+static long long in_flight(const struct metrics *metrics)
+{
+    long long total = 0;
+
+    for (const struct metrics_shard *shard = first_shard(metrics); shard; shard = shard->next)
+        total += atomic_load_explicit(&shard->in_flight, memory_order_relaxed);
+    return total;
+}
+
+static void print_backends(const struct metrics_gauges *gauges, struct text *out)
+{
+    add_family(out, PREFIX "backend_up", "gauge", "1 while the backend answers.");
+    for (unsigned i = 0; i < gauges->backend_count; i++) {
+        text_add_literal(out, PREFIX "backend_up{");
+        add_label(out, "backend", gauges->backends[i].name);
+        text_add_string(out, gauges->backends[i].is_up ? "} 1\n" : "} 0\n");
+    }
+    add_family(out, PREFIX "backend_running", "gauge", "Requests that the backend works on for us.");
+    for (unsigned i = 0; i < gauges->backend_count; i++) {
+        text_add_literal(out, PREFIX "backend_running{");
+        add_label(out, "backend", gauges->backends[i].name);
+        text_printf(out, "} %u\n", gauges->backends[i].running);
+    }
+}
+
+static void print_gauges(struct metrics *metrics, const struct metrics_gauges *gauges, struct text *out)
+{
+    print_one(out, PREFIX "in_flight", "gauge", "Requests being served now.", in_flight(metrics));
+    print_one(out, PREFIX "connections_open", "gauge", "Connections from callers open now.", gauges->connections_open);
+    print_one(out, PREFIX "body_bytes", "gauge", "Memory held by request bodies now.", (long long)gauges->body_bytes);
+    print_one(out, PREFIX "log_dropped_total", "counter", "Request lines that could not be written to the log.",
+              (long long)gauges->log_dropped);
+    print_one(out, PREFIX "draining", "gauge", "1 while the gateway finishes what runs and takes nothing new.",
+              gauges->is_draining);
+    print_one(out, PREFIX "start_time_seconds", "gauge", "When the gateway started, since 1970.", gauges->started_s);
+    add_family(out, PREFIX "build_info", "gauge", "1, with the version.");
+    text_add_literal(out, PREFIX "build_info{");
+    add_label(out, "version", gauges->version);
+    text_add_literal(out, "} 1\n");
+}
+
+static long long resident_bytes(void)
+{
+    long long pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "re");
+
+    if (!statm)
+        return 0;
+    if (fscanf(statm, "%*s %lld", &pages) != 1)
+        pages = 0;
+    (void)fclose(statm);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+static long long open_descriptors(void)
+{
+    long long count = -1; /* the one that reads the folder */
+    DIR *folder = opendir("/proc/self/fd");
+    const struct dirent *entry;
+
+    if (!folder)
+        return 0;
+    while ((entry = readdir(folder)))
+        count += entry->d_name[0] != '.';
+    (void)closedir(folder);
+    return count;
+}
+
+static void print_process(struct text *out)
+{
+    struct rusage usage = { 0 };
+    struct timeval spent;
+
+    print_one(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", resident_bytes());
+    print_one(out, "process_open_fds", "gauge", "Number of open file descriptors.", open_descriptors());
+    (void)getrusage(RUSAGE_SELF, &usage);
+    timeradd(&usage.ru_utime, &usage.ru_stime, &spent);
+    add_family(out, "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.");
+    text_add_literal(out, "process_cpu_seconds_total ");
+    add_seconds(out, (uint64_t)spent.tv_sec * 1000000 + (uint64_t)spent.tv_usec);
+    text_add_char(out, '\n');
+}
+
+void metrics_print(struct metrics *metrics, const struct metrics_gauges *gauges, struct text *out)
+{
+    print_requests(metrics, out);
+    print_models(metrics, out);
+    print_counters(metrics, out);
+    print_gauges(metrics, gauges, out);
+    print_backends(gauges, out);
+    print_process(out);
+}
