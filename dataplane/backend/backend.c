@@ -1,0 +1,140 @@
+#include "backend.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "snapshot.h"
+
+static void resolve(struct backend *backend)
+{
+    struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM }, *found = NULL;
+    char port[8];
+    int result;
+
+    (void)snprintf(port, sizeof port, "%u", (unsigned)backend->port);
+    result = getaddrinfo(backend->host, port, &hints, &found);
+    if (result != 0) {
+        log_warn("backend %s: the host %s does not resolve (%s)", backend->name, backend->host, gai_strerror(result));
+        return;
+    }
+    for (struct addrinfo *info = found; info && backend->address_count < BACKEND_MAX_ADDRESSES; info = info->ai_next) {
+        memcpy(&backend->addresses[backend->address_count], info->ai_addr, info->ai_addrlen);
+        backend->address_bytes[backend->address_count++] = info->ai_addrlen;
+    }
+    freeaddrinfo(found);
+}
+
+static bool is_loopback(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+    return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == 127;
+}
+
+/* Ollama on loopback answers 403 to a Host that it does not know, such as a name from /etc/hosts. */
+static bool name_loopback(struct backend *backend)
+{
+    char authority[32];
+
+    if (!backend->address_count || !is_loopback(&backend->addresses[0]))
+        return true;
+    (void)snprintf(authority, sizeof authority, "127.0.0.1:%u", (unsigned)backend->port);
+    free(backend->authority);
+    backend->authority = strdup(authority);
+    return backend->authority != NULL;
+}
+
+struct backend *backend_new(const struct backend_rule *rule, const struct kind *kind, int64_t now_ms)
+{
+    struct backend *backend = calloc(1, sizeof *backend);
+
+    if (!backend)
+        return NULL;
+    atomic_init(&backend->refs, 1);
+    backend->kind = kind;
+    backend->name = strdup(rule->name);
+    backend->host = strdup(rule->host);
+    backend->authority = strdup(rule->authority);
+    backend->port = rule->port;
+    (void)pthread_mutex_init(&backend->catalog_lock, NULL);
+    if (!backend->name || !backend->host || !backend->authority)
+        return backend_unref(backend);
+    atomic_init(&backend->alive_ms, now_ms); /* it has BACKEND_NO_LIFE_MS to show itself */
+    resolve(backend);
+    return name_loopback(backend) ? backend : backend_unref(backend);
+}
+
+struct backend *backend_ref(struct backend *backend)
+{
+    atomic_fetch_add_explicit(&backend->refs, 1, memory_order_relaxed);
+    return backend;
+}
+
+struct backend *backend_unref(struct backend *backend)
+{
+    if (!backend || atomic_fetch_sub_explicit(&backend->refs, 1, memory_order_acq_rel) != 1)
+        return NULL;
+    (void)catalog_unref(backend->catalog);
+    (void)pthread_mutex_destroy(&backend->catalog_lock);
+    free(backend->name);
+    free(backend->host);
+    free(backend->authority);
+    free(backend);
+    return NULL;
+}
+
+bool backend_is(const struct backend *backend, const struct backend_rule *rule)
+{
+    return strcmp(backend->name, rule->name) == 0 && strcmp(backend->host, rule->host) == 0 &&
+           backend->port == rule->port && backend->address_count > 0;
+}
+
+void backend_lives(struct backend *backend, int64_t now_ms)
+{
+    if (atomic_load_explicit(&backend->alive_ms, memory_order_relaxed) != now_ms)
+        atomic_store_explicit(&backend->alive_ms, now_ms, memory_order_relaxed);
+    if (atomic_load_explicit(&backend->failures, memory_order_relaxed))
+        atomic_store_explicit(&backend->failures, 0, memory_order_relaxed);
+}
+
+void backend_opens(struct backend *backend, int64_t now_ms)
+{
+    enum breaker closed = BREAKER_CLOSED;
+
+    if (!atomic_compare_exchange_strong(&backend->breaker, &closed, BREAKER_OPEN))
+        return;
+    atomic_store(&backend->opened_ms, now_ms);
+    atomic_fetch_add(&backend->was_opened, 1);
+    log_warn("backend %s gives no sign of life: its callers get 503 at once until a probe is answered", backend->name);
+}
+
+void backend_failed(struct backend *backend, int64_t now_ms)
+{
+    if (atomic_fetch_add(&backend->failures, 1) + 1 >= BACKEND_MAX_FAILURES)
+        backend_opens(backend, now_ms);
+}
+
+void backend_probed(struct backend *backend, int64_t now_ms)
+{
+    backend_lives(backend, now_ms);
+    if (atomic_exchange(&backend->breaker, BREAKER_CLOSED) != BREAKER_CLOSED)
+        log_info("backend %s answers again after %lld ms: taking requests", backend->name,
+                 (long long)(now_ms - atomic_load(&backend->opened_ms)));
+}
+
+bool backend_is_closed(const struct backend *backend)
+{
+    return atomic_load_explicit(&backend->breaker, memory_order_relaxed) == BREAKER_CLOSED;
+}
+
+bool backend_is_silent(const struct backend *backend, int64_t since_ms, int64_t now_ms)
+{
+    int64_t alive_ms = atomic_load_explicit(&backend->alive_ms, memory_order_relaxed);
+
+    return now_ms - (alive_ms > since_ms ? alive_ms : since_ms) >= BACKEND_NO_LIFE_MS;
+}

@@ -1,0 +1,123 @@
+/*
+ * backend - one place where models run, as all threads see it: its breaker, its last sign of life, what it runs
+ * now, and the catalog of models it lists. Counted; it outlives reloads that do not change its address, and
+ * requests keep it while they use it. Workers read and count (atomics, one short lock for the catalog's
+ * pointer); the control thread alone probes it (probe.h).
+ *
+ *     CLOSED ── 5 failures in a row, or no life for 3 s ──► OPEN ── every half second ──► HALF_OPEN (one probe)
+ *       ▲───────────────────────── the probe is answered ────────────────────────────────────┘
+ *
+ * A request that fails because its caller left, or that the engine answers with any status, is no failure.
+ * Times are monotonic ms.
+ */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "text.h"
+
+struct backend_rule;
+struct kind;
+struct snapshot;
+
+enum {
+    BACKEND_MAX_ADDRESSES = 8,
+    BACKEND_NO_LIFE_MS = 3000, /* behaviour.md 2.2, row 16 */
+    BACKEND_MAX_FAILURES = 5,  /* behaviour.md 2.6 */
+};
+
+enum breaker { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };
+
+enum capability {
+    CAN_COMPLETE = 1 << 0,
+    CAN_TOOLS = 1 << 1,
+    CAN_THINK = 1 << 2,
+    CAN_SEE = 1 << 3,
+    CAN_EMBED = 1 << 4,
+    CAN_INSERT = 1 << 5,
+};
+
+/* A model as a backend lists it. */
+struct listing {
+    const char *name;       /* normalised */
+    const char *shown;      /* as the backend writes it */
+    int64_t modified_s;     /* seconds since 1970 */
+    unsigned capabilities;  /* enum capability */
+    bool has_capabilities;  /* the backend said (old versions do not) */
+};
+
+/* Immutable, counted. */
+struct catalog {
+    atomic_uint refs;
+    size_t count;
+    struct listing *listings; /* sorted by name; cloud names left out */
+};
+
+struct backend {
+    atomic_uint refs;
+    const struct kind *kind;
+    char *name;
+    char *host;
+    char *authority;
+    uint16_t port;
+
+    /* Written by the control thread while no worker reads them: before the first publication. */
+    struct sockaddr_storage addresses[BACKEND_MAX_ADDRESSES];
+    socklen_t address_bytes[BACKEND_MAX_ADDRESSES];
+    unsigned address_count;
+    atomic_uint good_address; /* the one that answered last: tried first */
+
+    _Atomic(enum breaker) breaker;
+    atomic_int_least64_t opened_ms;  /* when it left CLOSED */
+    atomic_int_least64_t alive_ms;   /* the last byte or answer from there */
+    atomic_uint failures;            /* in a row */
+    atomic_uint running;             /* requests handed over and not ended */
+    atomic_uint was_opened;          /* how often, for the metrics */
+    atomic_bool is_probed;           /* it has answered once, or its breaker has opened */
+
+    atomic_uint catalog_turn;        /* tag requests ended so far, either way: a waiting request sees it move */
+    atomic_int_least64_t catalog_ms; /* when the last one ended */
+    atomic_bool wants_catalog;       /* a request missed a name */
+    pthread_mutex_t catalog_lock;    /* held for a pointer's copy */
+    struct catalog *catalog;         /* NULL until the first listing */
+};
+
+/* Resolves the host (blocking, literal addresses at once); a name that does not resolve leaves no address. */
+struct backend *backend_new(const struct backend_rule *rule, const struct kind *kind, int64_t now_ms);
+struct backend *backend_ref(struct backend *backend);
+struct backend *backend_unref(struct backend *backend);
+/* Does this object still stand for that rule? */
+bool backend_is(const struct backend *backend, const struct backend_rule *rule);
+
+/* News from workers and probes. Each is a few atomics. */
+void backend_lives(struct backend *backend, int64_t now_ms);   /* a byte came from there */
+void backend_failed(struct backend *backend, int64_t now_ms);  /* connecting failed, or it ended before its first byte */
+void backend_opens(struct backend *backend, int64_t now_ms);   /* no life for BACKEND_NO_LIFE_MS */
+void backend_probed(struct backend *backend, int64_t now_ms);  /* a probe was answered: close the breaker */
+bool backend_is_closed(const struct backend *backend);
+/* Has there been no sign of life since then, for BACKEND_NO_LIFE_MS? */
+bool backend_is_silent(const struct backend *backend, int64_t since_ms, int64_t now_ms);
+
+struct catalog *backend_catalog(struct backend *backend); /* counted for the caller, or NULL */
+void backend_set_catalog(struct backend *backend, struct catalog *catalog); /* takes the reference */
+struct catalog *catalog_unref(struct catalog *catalog);
+const struct listing *catalog_find(const struct catalog *catalog, struct slice normalised);
+/* From the body of GET /api/tags; NULL: not what Ollama sends. */
+struct catalog *catalog_parse_tags(struct slice body);
+
+/* All backends of one configuration. Immutable, counted, swapped together with the snapshot. */
+struct fleet {
+    atomic_uint refs;
+    size_t count;
+    struct backend *backends[];
+};
+/* Takes over the backends of `old` (may be NULL) that still stand for the same rule. NULL: no memory. */
+struct fleet *fleet_new(const struct snapshot *snapshot, struct fleet *old, int64_t now_ms);
+struct fleet *fleet_ref(struct fleet *fleet);
+struct fleet *fleet_unref(struct fleet *fleet);
+/* Ready to take callers: some breaker is closed. *ret_is_starting: none has been probed yet. */
+bool fleet_is_ready(const struct fleet *fleet, bool *ret_is_starting);

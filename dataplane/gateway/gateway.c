@@ -1,0 +1,551 @@
+/*
+ * Signals: HUP reloads, TERM and INT drain (twice: end now), USR1 opens the log anew.
+ * Timers: drain_delay from TERM (then workers stop accepting), drain_timeout from there (then open requests are ended).
+ */
+#include "gateway.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <grp.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "backend.h"
+#include "clock.h"
+#include "health.h"
+#include "limit.h"
+#include "listener.h"
+#include "log.h"
+#include "metrics.h"
+#include "operator.h"
+#include "probe.h"
+#include "service.h"
+#include "snapshot.h"
+#include "worker.h"
+
+enum {
+    MAX_WORKERS = 256,
+    OWN_DESCRIPTORS = 128, /* beside connections: listeners, loops, logs, probes */
+    LOG_CLOSE_MS = 2000,
+    SIGNALS = 4,
+};
+
+struct gateway {
+    const char *file, *version;
+    struct event_base *base;
+    struct event *signals[SIGNALS];
+    struct event *news, *delay, *deadline;
+    int news_fd; /* workers: a probe is wanted, or a worker has ended */
+    struct snapshot *snapshot;
+    struct fleet *fleet;
+    struct limits *limits;
+    struct metrics *metrics;
+    struct metrics_shard *shard; /* the control thread's */
+    struct prober *prober;
+    struct operator *operator;
+    struct listeners listeners;
+    int operator_socket;
+    struct worker *workers[MAX_WORKERS];
+    unsigned worker_count, max_connections;
+    atomic_uint workers_done;
+    atomic_bool is_draining, wants_probe;
+    bool has_ended_workers;
+    int64_t started_s;
+    unsigned breakers_counted;
+};
+
+/* ---- small things the process needs ---- */
+
+static void say_lines(const struct text *lines)
+{
+    struct slice rest = text_slice(lines);
+
+    while (rest.len) {
+        const char *end = memchr(rest.at, '\n', rest.len);
+        size_t len = end ? (size_t)(end - rest.at) : rest.len;
+        if (len)
+            log_warn("%.*s", (int)len, rest.at);
+        rest = (struct slice){ rest.at + len + (end != NULL), rest.len - len - (end != NULL) };
+    }
+}
+
+/* Each caller may need a second descriptor for its backend. */
+static unsigned cap_connections(const struct settings *settings, bool says)
+{
+    struct rlimit limit;
+    rlim_t room;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return settings->max_connections;
+    if (limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    room = limit.rlim_cur > OWN_DESCRIPTORS * 2 ? (limit.rlim_cur - OWN_DESCRIPTORS) / 2 : OWN_DESCRIPTORS / 2;
+    if (settings->max_connections <= room)
+        return settings->max_connections;
+    if (says)
+        log_warn("max_connections is %u, but %llu file descriptors serve %llu connections only: raise the limit "
+                 "(LimitNOFILE=) or lower max_connections",
+                 settings->max_connections, (unsigned long long)limit.rlim_cur, (unsigned long long)room);
+    return (unsigned)room;
+}
+
+static bool drop_privileges(const char *user, struct text *why)
+{
+    const struct passwd *entry;
+
+    if (!user || geteuid() != 0)
+        return true;
+    errno = 0;
+    entry = getpwnam(user);
+    if (!entry) {
+        text_printf(why, "user: there is no user %s on this machine", user);
+        return false;
+    }
+    if (initgroups(user, entry->pw_gid) != 0 || setgid(entry->pw_gid) != 0 || setuid(entry->pw_uid) != 0) {
+        text_printf(why, "user: cannot become %s: %s", user, strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static unsigned count_workers(const struct settings *settings)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned workers = settings->workers ? settings->workers : cores > 0 ? (unsigned)cores : 1;
+
+    return workers < MAX_WORKERS ? workers : MAX_WORKERS;
+}
+
+/* ---- what workers and the operator ask, from their threads and ours ---- */
+
+static void ring(struct gateway *gateway)
+{
+    static const uint64_t one = 1;
+
+    (void)!write(gateway->news_fd, &one, sizeof one);
+}
+
+static void on_nudge(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    if (!atomic_exchange(&gateway->wants_probe, true))
+        ring(gateway);
+}
+
+static void on_worker_done(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    atomic_fetch_add(&gateway->workers_done, 1);
+    ring(gateway);
+}
+
+static void on_probe_news(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    for (unsigned i = 0; i < gateway->worker_count; i++)
+        worker_look_again(gateway->workers[i]);
+}
+
+static unsigned readiness(void *arg, struct slice *ret_body)
+{
+    struct gateway *gateway = arg;
+
+    return health_readiness(gateway->fleet, atomic_load(&gateway->is_draining), ret_body);
+}
+
+static void count_breakers(struct gateway *gateway)
+{
+    unsigned opened = 0;
+
+    for (size_t i = 0; i < gateway->fleet->count; i++)
+        opened += atomic_load(&gateway->fleet->backends[i]->was_opened);
+    if (opened > gateway->breakers_counted) /* fewer: a reload has replaced a backend */
+        metrics_count(gateway->shard, METRIC_BREAKER_OPENED, opened - gateway->breakers_counted);
+    gateway->breakers_counted = opened;
+}
+
+static void print_metrics(void *arg, struct text *out)
+{
+    struct gateway *gateway = arg;
+    size_t count = gateway->fleet->count;
+    struct metrics_backend *backends = calloc(count ? count : 1, sizeof *backends);
+    struct metrics_gauges gauges = {
+        .connections_open = connections_open(gateway->limits),
+        .body_bytes = body_bytes(gateway->limits),
+        .log_dropped = log_dropped(),
+        .backends = backends,
+        .backend_count = backends ? (unsigned)count : 0,
+        .version = slice_of(gateway->version),
+        .started_s = gateway->started_s,
+        .is_draining = atomic_load(&gateway->is_draining),
+    };
+
+    for (unsigned i = 0; i < gauges.backend_count; i++) {
+        const struct backend *backend = gateway->fleet->backends[i];
+        backends[i] = (struct metrics_backend){ .name = slice_of(backend->name),
+                                                .is_up = backend_is_closed(backend),
+                                                .running = atomic_load(&backend->running) };
+    }
+    count_breakers(gateway);
+    metrics_print(gateway->metrics, &gauges, out);
+    free(backends);
+}
+
+/* ---- reloading ---- */
+
+static void refuse_reload(struct gateway *gateway, const struct text *why)
+{
+    metrics_count(gateway->shard, METRIC_RELOADS_REFUSED, 1);
+    log_error("reload refused, the running configuration stays: %s", text_string(why));
+}
+
+static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet *fleet)
+{
+    const struct settings *settings = &fresh->settings;
+
+    (void)fleet_unref(gateway->fleet);
+    (void)snapshot_unref(gateway->snapshot);
+    gateway->snapshot = fresh;
+    gateway->fleet = fleet;
+    gateway->max_connections = cap_connections(settings, false);
+    log_reconfigure((enum log_level)settings->log_level, settings->log_format == LOG_FORMAT_JSON, settings->log_file);
+    for (unsigned i = 0; i < gateway->worker_count; i++)
+        worker_update(gateway->workers[i], fresh, fleet, gateway->max_connections);
+    prober_watch(gateway->prober, fleet);
+    metrics_count(gateway->shard, METRIC_RELOADS_OK, 1);
+    log_info("configuration reloaded from %s: %zu keys, %zu models", gateway->file, fresh->key_count, fresh->model_count);
+}
+
+static void reload(struct gateway *gateway)
+{
+    struct text why, warnings;
+    struct snapshot *fresh;
+    struct fleet *fleet = NULL;
+
+    text_init(&why, 4096);
+    text_init(&warnings, 64 << 10);
+    service_is_reloading();
+    fresh = snapshot_load(gateway->file, &why, &warnings);
+    if (fresh && snapshot_needs_restart(gateway->snapshot, fresh, &why))
+        fresh = snapshot_unref(fresh);
+    if (fresh && !(fleet = fleet_new(fresh, gateway->fleet, clock_ms()))) {
+        text_add_literal(&why, "out of memory");
+        fresh = snapshot_unref(fresh);
+    }
+    if (fresh) {
+        say_lines(&warnings);
+        adopt(gateway, fresh, fleet);
+    } else {
+        refuse_reload(gateway, &why);
+    }
+    service_is_ready("serving");
+    text_release(&why);
+    text_release(&warnings);
+}
+
+/* ---- draining ---- */
+
+static void after(struct event *event, int64_t ms)
+{
+    struct timeval wait = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+    (void)event_add(event, &wait);
+}
+
+static void on_delay(evutil_socket_t fd, short what, void *arg)
+{
+    struct gateway *gateway = arg;
+
+    (void)fd;
+    (void)what;
+    for (unsigned i = 0; i < gateway->worker_count; i++)
+        worker_drain(gateway->workers[i]);
+    after(gateway->deadline, gateway->snapshot->settings.drain_timeout_ms);
+}
+
+static void end_now(struct gateway *gateway, const char *reason)
+{
+    if (gateway->has_ended_workers)
+        return;
+    gateway->has_ended_workers = true;
+    log_info("%s: ending what is still open", reason);
+    for (unsigned i = 0; i < gateway->worker_count; i++)
+        worker_end_now(gateway->workers[i]);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    end_now(arg, "drain_timeout is over");
+}
+
+static void drain(struct gateway *gateway, const char *name)
+{
+    if (atomic_exchange(&gateway->is_draining, true)) {
+        end_now(gateway, "a second signal to end");
+        return;
+    }
+    service_is_stopping();
+    log_info("%s: draining, at most %lld ms", name,
+             (long long)(gateway->snapshot->settings.drain_delay_ms + gateway->snapshot->settings.drain_timeout_ms));
+    after(gateway->delay, gateway->snapshot->settings.drain_delay_ms);
+}
+
+/* ---- the control thread's loop ---- */
+
+static void on_signal(evutil_socket_t signal, short what, void *arg)
+{
+    struct gateway *gateway = arg;
+
+    (void)what;
+    switch (signal) {
+    case SIGHUP:
+        reload(gateway);
+        break;
+    case SIGUSR1:
+        log_reopen();
+        break;
+    default:
+        drain(gateway, signal == SIGINT ? "SIGINT" : "SIGTERM");
+        break;
+    }
+}
+
+static void on_news(evutil_socket_t fd, short what, void *arg)
+{
+    struct gateway *gateway = arg;
+    uint64_t count;
+
+    (void)what;
+    (void)!read(fd, &count, sizeof count);
+    if (atomic_exchange(&gateway->wants_probe, false))
+        prober_nudge(gateway->prober);
+    if (atomic_load(&gateway->workers_done) == gateway->worker_count)
+        (void)event_base_loopbreak(gateway->base);
+}
+
+static bool open_loop(struct gateway *gateway, struct text *why)
+{
+    static const int numbers[SIGNALS] = { SIGHUP, SIGTERM, SIGINT, SIGUSR1 };
+    bool is_good;
+
+    gateway->base = event_base_new();
+    gateway->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    is_good = gateway->base && gateway->news_fd >= 0;
+    for (unsigned i = 0; is_good && i < SIGNALS; i++) {
+        gateway->signals[i] = evsignal_new(gateway->base, numbers[i], on_signal, gateway);
+        is_good = gateway->signals[i] && event_add(gateway->signals[i], NULL) == 0;
+    }
+    if (is_good) {
+        gateway->news = event_new(gateway->base, gateway->news_fd, EV_READ | EV_PERSIST, on_news, gateway);
+        gateway->delay = evtimer_new(gateway->base, on_delay, gateway);
+        gateway->deadline = evtimer_new(gateway->base, on_deadline, gateway);
+        is_good = gateway->news && gateway->delay && gateway->deadline && event_add(gateway->news, NULL) == 0;
+    }
+    if (!is_good)
+        text_printf(why, "cannot start the event loop: %s", strerror(errno));
+    return is_good;
+}
+
+static bool open_sockets(struct gateway *gateway, struct text *why)
+{
+    const struct settings *settings = &gateway->snapshot->settings;
+    struct service_sockets inherited;
+    unsigned workers = count_workers(settings);
+    enum err err = service_take_sockets(&inherited, why);
+
+    if (err)
+        return false;
+    err = inherited.caller_count
+              ? listeners_inherit(inherited.callers, inherited.caller_count, workers, &gateway->listeners, why)
+              : listeners_open(&settings->listen, workers, &gateway->listeners, why);
+    if (err)
+        return false;
+    gateway->operator_socket = inherited.operator_socket;
+    return gateway->operator_socket >= 0 ||
+           listener_open_one(&settings->operator_listen, &gateway->operator_socket, why) == ERR_OK;
+}
+
+static bool open_shared(struct gateway *gateway, struct text *why)
+{
+    gateway->limits = limits_new();
+    gateway->metrics = metrics_new();
+    gateway->shard = gateway->metrics ? metrics_shard_new(gateway->metrics) : NULL;
+    gateway->fleet = fleet_new(gateway->snapshot, NULL, clock_ms());
+    if (gateway->limits && gateway->shard && gateway->fleet)
+        return true;
+    text_add_literal(why, "out of memory");
+    return false;
+}
+
+static bool open_control(struct gateway *gateway, struct text *why)
+{
+    struct operator_options options = {
+        .base = gateway->base,
+        .socket = gateway->operator_socket,
+        .print_metrics = print_metrics,
+        .readiness = readiness,
+        .arg = gateway,
+    };
+
+    gateway->operator = operator_new(&options);
+    gateway->prober = prober_new(gateway->base, on_probe_news, gateway);
+    if (gateway->operator && gateway->prober)
+        return true;
+    text_add_literal(why, "out of memory");
+    return false;
+}
+
+static bool start_workers(struct gateway *gateway, struct text *why)
+{
+    struct listeners *listeners = &gateway->listeners;
+
+    for (size_t i = 0; i < listeners->workers; i++) {
+        struct worker_options options = {
+            .listeners = listeners->sockets + i * listeners->count,
+            .listener_count = listeners->count,
+            .limits = gateway->limits,
+            .metrics = gateway->metrics,
+            .snapshot = gateway->snapshot,
+            .fleet = gateway->fleet,
+            .max_connections = gateway->max_connections,
+            .is_draining = &gateway->is_draining,
+            .nudge = on_nudge,
+            .on_done = on_worker_done,
+            .arg = gateway,
+        };
+        struct worker *worker = worker_start(&options);
+        for (size_t k = 0; k < listeners->count; k++)
+            listeners->sockets[i * listeners->count + k] = -1;
+        if (!worker) {
+            text_add_literal(why, "cannot start a worker: out of memory or threads");
+            return false;
+        }
+        gateway->workers[gateway->worker_count++] = worker;
+    }
+    return true;
+}
+
+static void say_hello(struct gateway *gateway)
+{
+    struct text places;
+
+    text_init(&places, 4096);
+    for (size_t i = 0; i < gateway->listeners.count; i++) {
+        if (i)
+            text_add_literal(&places, ", ");
+        listener_describe(gateway->listeners.sockets[i], &places);
+    }
+    text_add_literal(&places, "; operator on ");
+    listener_describe(gateway->operator_socket, &places);
+    log_info("qwen-gateway %s listens on %s; %zu workers, %zu keys", gateway->version, text_string(&places),
+             gateway->listeners.workers, gateway->snapshot->key_count);
+    text_release(&places);
+}
+
+static bool open_log(const struct gateway *gateway, struct text *why)
+{
+    const struct settings *settings = &gateway->snapshot->settings;
+    struct log_options options = {
+        .level = (enum log_level)settings->log_level,
+        .is_json = settings->log_format == LOG_FORMAT_JSON,
+        .file = settings->log_file,
+        .lanes = count_workers(settings) + 1,
+    };
+
+    return log_open(&options, why) == ERR_OK;
+}
+
+/* The order matters: sockets and the log while still root, threads after the user was changed. */
+static bool open_rooms(struct gateway *gateway, struct text *why)
+{
+    const struct settings *settings = &gateway->snapshot->settings;
+
+    if (!open_loop(gateway, why) || !open_sockets(gateway, why))
+        return false;
+    gateway->max_connections = cap_connections(settings, true);
+    if (!drop_privileges(settings->user, why) || !open_log(gateway, why))
+        return false;
+    log_thread_start();
+    if (!open_shared(gateway, why) || !open_control(gateway, why))
+        return false;
+    say_hello(gateway);
+    prober_watch(gateway->prober, gateway->fleet);
+    return start_workers(gateway, why);
+}
+
+static void close_rooms(struct gateway *gateway)
+{
+    end_now(gateway, "closing");
+    for (unsigned i = 0; i < gateway->worker_count; i++)
+        worker_join(gateway->workers[i]);
+    prober_free(gateway->prober);
+    operator_free(gateway->operator);
+    listeners_release(&gateway->listeners);
+    metrics_free(gateway->metrics);
+    limits_free(gateway->limits);
+    (void)fleet_unref(gateway->fleet);
+    if (gateway->snapshot && gateway->snapshot->settings.operator_listen.path)
+        (void)unlink(gateway->snapshot->settings.operator_listen.path);
+    (void)snapshot_unref(gateway->snapshot);
+    for (unsigned i = 0; i < SIGNALS; i++)
+        if (gateway->signals[i])
+            event_free(gateway->signals[i]);
+    if (gateway->news)
+        event_free(gateway->news);
+    if (gateway->delay)
+        event_free(gateway->delay);
+    if (gateway->deadline)
+        event_free(gateway->deadline);
+    if (gateway->base)
+        event_base_free(gateway->base);
+    if (gateway->news_fd >= 0)
+        (void)close(gateway->news_fd);
+    log_thread_stop();
+    log_close(LOG_CLOSE_MS);
+}
+
+int gateway_run(const char *file, struct snapshot *snapshot, const char *version)
+{
+    struct gateway *gateway = calloc(1, sizeof *gateway);
+    struct text why;
+    bool is_good;
+
+    if (!gateway)
+        return GATEWAY_FAILED;
+    text_init(&why, 4096);
+    (void)signal(SIGPIPE, SIG_IGN);
+    gateway->file = file;
+    gateway->version = version;
+    gateway->snapshot = snapshot;
+    gateway->news_fd = -1;
+    gateway->started_s = clock_wall_ms() / 1000;
+    is_good = open_rooms(gateway, &why);
+    if (is_good) {
+        service_is_ready("serving");
+        (void)event_base_dispatch(gateway->base);
+        log_info("ended");
+    } else {
+        fprintf(stderr, "qwen-gateway: %s\n", text_string(&why));
+    }
+    gateway->has_ended_workers |= is_good;
+    close_rooms(gateway);
+    text_release(&why);
+    free(gateway);
+    return is_good ? GATEWAY_OK : GATEWAY_FAILED;
+}

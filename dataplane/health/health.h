@@ -1,0 +1,12 @@
+/*
+ * health - is the gateway ready to take callers? One answer for both listeners (behaviour.md 2.3). Any thread.
+ */
+#pragma once
+#include <stdbool.h>
+
+#include "text.h"
+
+struct fleet;
+
+/* 200, or 503 with the reason in the body, which is a literal. */
+unsigned health_readiness(const struct fleet *fleet, bool is_draining, struct slice *ret_body);

@@ -1,0 +1,312 @@
+/*
+ * What is wanted, and may it be: rows 9 to 13 and 16 of behaviour.md 2.2. A name that the backend's list lacks is looked for in a
+ * fresh list; while the request waits for it, it keeps its body and reads it again afterwards.
+ */
+#include "clock.h"
+#include "log.h"
+#include "parts.h"
+
+enum { LIST_WAIT_MS = 3000, LIST_FRESH_MS = 1000, MAX_MODEL_NAME = 512 };
+
+void admit_give_back(struct request *req)
+{
+    req->catalog = catalog_unref(req->catalog);
+    req->backend = backend_unref(req->backend);
+}
+
+void admit_choose_backend(struct request *req)
+{
+    admit_give_back(req);
+    req->backend = backend_ref(req->fleet->backends[0]);
+    req->catalog = backend_catalog(req->backend);
+}
+
+/* The body outlives this call only as our own copy. */
+static bool keep_body(struct request *req)
+{
+    if (!req->body.len && req->piece.len)
+        text_add_slice(&req->body, req->piece);
+    req->piece = text_slice(&req->body);
+    req->is_read = false;
+    arena_release(&req->parse_arena);
+    return !req->body.err;
+}
+
+bool admit_has_fresh_list(struct request *req)
+{
+    struct backend *backend = req->backend;
+    int64_t now_ms = clock_ms();
+
+    if (req->waits_for_list) {
+        bool has_turned = atomic_load(&backend->catalog_turn) != req->list_turn;
+        return has_turned || now_ms >= req->list_due_ms || !backend_is_closed(backend);
+    }
+    if (!backend_is_closed(backend) ||
+        (atomic_load(&backend->catalog_turn) && now_ms - atomic_load(&backend->catalog_ms) < LIST_FRESH_MS))
+        return true;
+    req->waits_for_list = true;
+    req->list_turn = atomic_load(&backend->catalog_turn);
+    req->list_due_ms = now_ms + LIST_WAIT_MS;
+    atomic_store(&backend->wants_catalog, true);
+    req->house->nudge(req->house->nudge_arg);
+    wheel_set(req->house->wheel, &req->deadline, req->list_due_ms);
+    return false;
+}
+
+/* ---- row 10 ---- */
+
+static uint64_t prompt_cap(const struct request *req, const struct model *model)
+{
+    if (req->key && req->key->has_max_prompt_chars)
+        return req->key->max_prompt_chars;
+    if (model && model->has_max_prompt_chars)
+        return model->max_prompt_chars;
+    return settings_of(req)->max_prompt_chars;
+}
+
+static uint64_t system_cap(const struct request *req, const struct model *model)
+{
+    return model && model->has_max_system_chars ? model->max_system_chars : settings_of(req)->max_system_chars;
+}
+
+static enum verdict refuse_too_long(struct request *req, uint64_t cap, uint64_t chars, const char *of_what)
+{
+    struct text sentence;
+    struct slice copy;
+
+    text_init(&sentence, 512);
+    text_add_literal(&sentence, "prompt too long, max ");
+    refusal_add_number(&sentence, cap);
+    text_printf(&sentence, " chars%s: the prompt is too long (", of_what);
+    refusal_add_number(&sentence, chars);
+    text_add_literal(&sentence, " chars), please shorten it or begin a new conversation");
+    copy = arena_copy(&req->arena, text_slice(&sentence));
+    text_release(&sentence);
+    (void)request_refuse_saying(req, CAUSE_PROMPT_TOO_LONG, copy);
+    req->refusal.param = SLICE("messages");
+    return AGAIN;
+}
+
+/* ---- rows 11 and 12 ---- */
+
+struct choice {
+    const struct model *rule;     /* of `models:`; NULL: none */
+    const struct listing *listing; /* as the backend lists it; NULL: it does not, or its list is not known */
+};
+
+static enum verdict refuse_unknown(struct request *req)
+{
+    (void)request_refuse_saying(req, CAUSE_MODEL_UNKNOWN,
+                                SLICE("the model does not exist; GET /v1/models lists those that do"));
+    req->refusal.param = SLICE("model");
+    return AGAIN;
+}
+
+static enum verdict refuse_unsupported(struct request *req, struct slice message, struct slice param)
+{
+    (void)request_refuse_saying(req, CAUSE_UNSUPPORTED, message);
+    req->refusal.param = param;
+    return AGAIN;
+}
+
+static void apply_think_default(struct request *req, const struct choice *choice)
+{
+    enum think_default think = req->key ? req->key->think : THINK_UNSET;
+
+    if (think == THINK_UNSET && choice->rule)
+        think = choice->rule->think;
+    if (req->inference.think != THINK_AS_MODEL || think == THINK_UNSET)
+        return;
+    if (think == THINK_ON && choice->listing && choice->listing->has_capabilities &&
+        !(choice->listing->capabilities & CAN_THINK))
+        return; /* a default is no demand */
+    req->inference.think = think == THINK_ON ? THINK_YES : THINK_NO;
+}
+
+/* True when refused. */
+static bool lacks_capability(struct request *req, const struct listing *listing, enum verdict *ret_verdict)
+{
+    const struct inference *inference = &req->inference;
+    unsigned can = listing && listing->has_capabilities ? listing->capabilities : ~0u;
+
+    if (!(can & CAN_COMPLETE))
+        *ret_verdict = refuse_unsupported(req, SLICE("this model does not support chat"), SLICE("model"));
+    else if (inference->tools && !(can & CAN_TOOLS))
+        *ret_verdict = refuse_unsupported(req, SLICE("this model does not support tools"), SLICE("tools"));
+    else if (inference->image_count && !(can & CAN_SEE))
+        *ret_verdict = refuse_unsupported(req, SLICE("this model does not support images"), SLICE("messages"));
+    else if (inference->think != THINK_AS_MODEL && inference->think != THINK_NO && !(can & CAN_THINK))
+        *ret_verdict = refuse_unsupported(req, SLICE("this model does not support thinking"), SLICE("reasoning_effort"));
+    else
+        return false;
+    return true;
+}
+
+static const struct listing *find_listing(const struct request *req, const char *name)
+{
+    struct text normalised;
+    const struct listing *listing = NULL;
+
+    text_init(&normalised, MAX_MODEL_NAME);
+    if (model_name_normalise(slice_of(name), &normalised))
+        listing = catalog_find(req->catalog, text_slice(&normalised));
+    text_release(&normalised);
+    return listing;
+}
+
+/* Row 11. False: refused or waiting, as *ret_verdict says. */
+static bool choose_model(struct request *req, struct slice normalised, struct choice *ret_choice,
+                         enum verdict *ret_verdict)
+{
+    *ret_choice = (struct choice){ .rule = snapshot_find_model(req->snapshot, normalised) };
+    *ret_verdict = AGAIN;
+    if (model_name_is_cloud(normalised) || (req->snapshot->has_models && !ret_choice->rule)) {
+        (void)refuse_unknown(req);
+        return false;
+    }
+    if (ret_choice->rule) {
+        ret_choice->listing = find_listing(req, ret_choice->rule->backend_model);
+    } else {
+        ret_choice->listing = catalog_find(req->catalog, normalised);
+        if (!ret_choice->listing && !admit_has_fresh_list(req)) {
+            *ret_verdict = keep_body(req) ? WAIT : request_refuse(req, CAUSE_NO_MEMORY);
+            return false;
+        }
+        /* A backend that lives but lists nothing is asked itself; one that does not live is row 16's. */
+        if (!ret_choice->listing && req->catalog && backend_is_closed(req->backend)) {
+            (void)refuse_unknown(req);
+            return false;
+        }
+    }
+    if (ret_choice->rule || ret_choice->listing)
+        req->record.model_label = arena_copy(&req->arena, normalised);
+    if (req->key && !key_may_use(req->key, normalised)) {
+        (void)request_refuse(req, CAUSE_MODEL_NOT_ALLOWED);
+        req->refusal.param = SLICE("model");
+        return false;
+    }
+    return true;
+}
+
+/* ---- the backend's request ---- */
+
+static enum verdict write_request(struct request *req, const struct choice *choice)
+{
+    const struct inference *inference = &req->inference;
+    const struct backend *backend = req->backend;
+    struct text head;
+    struct placement placement = {
+        .model = choice->rule      ? slice_of(choice->listing ? choice->listing->shown : choice->rule->backend_model)
+                 : choice->listing ? slice_of(choice->listing->shown)
+                                   : inference->model,
+        .num_ctx = choice->rule ? choice->rule->num_ctx : 0,
+        .keep_alive = slice_of(choice->rule ? choice->rule->keep_alive : NULL),
+    };
+
+    text_clear(&req->sent);
+    (void)text_reserve(&req->sent, req->piece.len + 512);
+    backend->kind->write_chat(inference, &placement, &req->sent);
+    text_init(&head, 1024);
+    text_add_literal(&head, "POST ");
+    text_add_string(&head, backend->kind->chat_path);
+    text_add_literal(&head, " HTTP/1.1\r\nHost: ");
+    text_add_string(&head, backend->authority);
+    text_add_literal(&head, "\r\nContent-Type: application/json\r\nContent-Length: ");
+    text_add_u64(&head, req->sent.len);
+    text_add_literal(&head, "\r\n\r\n");
+    req->sent_head = arena_copy(&req->arena, text_slice(&head));
+    text_release(&head);
+    if (req->sent.err || !req->sent_head.at)
+        return request_refuse(req, CAUSE_NO_MEMORY);
+    return AGAIN;
+}
+
+static void start_answer(struct request *req)
+{
+    struct inference *inference = &req->inference;
+
+    inference->model = arena_copy(&req->arena, inference->model);
+    answer_init(&req->answer, req->endpoint->dialect, inference, req->record.request_id, clock_wall_ms() / 1000);
+    req->answer.strips_model = settings_of(req)->strip_model;
+    req->answer.strips_created = settings_of(req)->strip_created;
+}
+
+/* The prompt has been passed on: nothing of it stays but what the backend is still sent. */
+static void forget_prompt(struct request *req)
+{
+    arena_release(&req->parse_arena);
+    text_release_wiped(&req->body);
+    req->piece = (struct slice){ 0 };
+    req->inference = (struct inference){ .model = req->answer.model, .is_stream = req->inference.is_stream };
+}
+
+static bool read_body(struct request *req)
+{
+    struct inference *inference = &req->inference;
+
+    *inference = (struct inference){ 0 };
+    if (!req->endpoint->dialect->read(req->piece, &req->parse_arena, inference, &req->refusal)) {
+        /* What it complains of may lie in the body, which goes. */
+        req->refusal.message = arena_copy(&req->arena, req->refusal.message);
+        req->refusal.param = arena_copy(&req->arena, req->refusal.param);
+        return false;
+    }
+    req->is_read = true;
+    req->record.is_stream = inference->is_stream;
+    req->record.has_prompt = true;
+    req->record.prompt_chars = inference->prompt_chars;
+    req->record.model = arena_copy(&req->arena, inference->model);
+    req->record.model_label = SLICE("other");
+    return true;
+}
+
+static enum verdict admit_chat(struct request *req, struct slice normalised)
+{
+    const struct model *rule = snapshot_find_model(req->snapshot, normalised);
+    uint64_t cap = prompt_cap(req, rule);
+    uint64_t system = system_cap(req, rule);
+    struct choice choice;
+    enum verdict verdict;
+
+    if (cap && req->inference.prompt_chars > cap)
+        return refuse_too_long(req, cap, req->inference.prompt_chars, "");
+    if (system && req->inference.system_chars > system)
+        return refuse_too_long(req, system, req->inference.system_chars, " of system text");
+    if (!req->backend || req->waits_for_list)
+        admit_choose_backend(req);
+    if (!choose_model(req, normalised, &choice, &verdict))
+        return verdict;
+    apply_think_default(req, &choice);
+    if (lacks_capability(req, choice.listing, &verdict))
+        return verdict;
+    identity_from_body(req);
+    if (!identity_take_rate(req))
+        return request_refuse(req, CAUSE_RATE);
+    req->record.backend = arena_copy(&req->arena, slice_of(req->backend->name));
+    if (!backend_is_closed(req->backend))
+        return request_refuse(req, CAUSE_BACKEND_DOWN);
+    if (write_request(req, &choice), req->state != REQUEST_ADMITTING)
+        return AGAIN;
+    start_answer(req);
+    forget_prompt(req);
+    req->catalog = catalog_unref(req->catalog);
+    return request_go(req, REQUEST_CONNECTING);
+}
+
+enum verdict request_admitting(struct request *req)
+{
+    struct text normalised;
+    enum verdict verdict;
+
+    if (!req->endpoint->dialect)
+        return req->endpoint->answer(req);
+    if (!req->is_read && !read_body(req))
+        return request_go(req, REQUEST_REFUSING);
+    text_init(&normalised, MAX_MODEL_NAME);
+    if (model_name_normalise(req->inference.model, &normalised))
+        verdict = admit_chat(req, text_slice(&normalised));
+    else
+        verdict = refuse_unknown(req);
+    text_release(&normalised);
+    return verdict;
+}

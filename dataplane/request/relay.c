@@ -1,0 +1,486 @@
+/*
+ * The backend's side of a request: handing it over, sending it again once, reading the answer into events, and time.
+ *
+ * Timers, all on the request's one deadline (relay_set_deadline takes the nearest):
+ *     no life             BACKEND_NO_LIFE_MS after the last byte, then LIFE_AGAIN_MS: 503 when nothing else showed life either
+ *     commit_after        from handing over, streams only: the status goes out and heartbeats begin
+ *     heartbeat_interval  from the last byte to the caller, once committed
+ *     first_token_timeout from handing over, until the first event
+ *     stream_idle_timeout from the backend's last byte, after the first event
+ */
+#include "clock.h"
+#include "http.h"
+#include "log.h"
+#include "metrics.h"
+#include "parts.h"
+
+enum { LIFE_AGAIN_MS = 500, MAX_ERROR_BODY = 64 << 10 };
+
+static void on_head(struct borrower *borrower, const struct http_head *head);
+static void on_payload(struct borrower *borrower, struct slice payload);
+static void on_turn(struct borrower *borrower);
+static void on_end(struct borrower *borrower);
+static void on_lost(struct borrower *borrower, enum upstream_loss loss, const char *why);
+
+static struct request *request_of(struct borrower *borrower)
+{
+    return (struct request *)((char *)borrower - offsetof(struct request, borrower));
+}
+
+/* ---- handing over ---- */
+
+static void count_running(struct request *req, bool is_running)
+{
+    if (req->is_running == is_running)
+        return;
+    req->is_running = is_running;
+    if (is_running)
+        atomic_fetch_add_explicit(&req->backend->running, 1, memory_order_relaxed);
+    else
+        atomic_fetch_sub_explicit(&req->backend->running, 1, memory_order_relaxed);
+}
+
+static enum verdict hand_over(struct request *req, bool must_be_fresh)
+{
+    struct request_house *house = req->house;
+    int64_t now_ms = clock_ms();
+    enum err err;
+
+    req->borrower = (struct borrower){ on_head, on_payload, on_turn, on_end, on_lost };
+    err = upstream_borrow(house->pool, req->backend, &req->borrower, must_be_fresh, settings_of(req)->connect_timeout_ms,
+                          &req->upstream);
+    if (err == ERR_REFUSED) {
+        backend_failed(req->backend, now_ms);
+        house->nudge(house->nudge_arg);
+        return request_refuse(req, CAUSE_BACKEND_DOWN);
+    }
+    if (err)
+        return request_refuse(req, CAUSE_NO_MEMORY);
+    metrics_count(house->metrics, upstream_was_kept(req->upstream) ? METRIC_BACKEND_REUSES : METRIC_BACKEND_CONNECTS, 1);
+    count_running(req, true);
+    req->sent_ms = req->last_byte_ms = now_ms;
+    req->record.sent_us = clock_us();
+    upstream_send(req->upstream, req->sent_head, text_slice(&req->sent));
+    relay_set_deadline(req, now_ms);
+    return WAIT;
+}
+
+enum verdict request_connecting(struct request *req)
+{
+    return req->upstream ? WAIT : hand_over(req, req->was_resent);
+}
+
+enum verdict request_relaying(struct request *req)
+{
+    (void)req;
+    return WAIT;
+}
+
+void relay_give_back(struct request *req, bool is_whole)
+{
+    if (req->upstream)
+        upstream_give_back(req->upstream, is_whole);
+    req->upstream = NULL;
+    if (req->backend)
+        count_running(req, false);
+}
+
+/* The request's bytes were needed for sending it again; once the backend answers, they go. */
+static void forget_sent(struct request *req)
+{
+    text_release_wiped(&req->sent);
+    body_release(req->house->limits, req->holder, req->reserved_bytes);
+    req->reserved_bytes = 0;
+}
+
+static void fail(struct request *req, enum cause cause)
+{
+    (void)request_refuse(req, cause);
+    request_drive(req);
+}
+
+/* ---- the answer ---- */
+
+static bool is_failed_status(const struct request *req)
+{
+    return req->backend_status && req->backend_status != 200;
+}
+
+static void on_head(struct borrower *borrower, const struct http_head *head)
+{
+    struct request *req = request_of(borrower);
+    struct slice type = http_field(head, HTTP_CONTENT_TYPE);
+
+    req->backend_status = head->status;
+    if (upstream_is_sent(req->upstream)) /* else it answers early, and still takes what it asked for */
+        forget_sent(req);
+    (void)request_go(req, REQUEST_RELAYING);
+    if (head->status == 200 && type.len && !slice_has(type, SLICE("json")))
+        fail(req, CAUSE_UPSTREAM); /* a web page, say */
+}
+
+static void note_finish(struct request *req, const struct event *event)
+{
+    static const struct slice words[] = { [FINISH_NONE] = { "", 0 },
+                                          [FINISH_STOP] = { "stop", 4 },
+                                          [FINISH_LENGTH] = { "length", 6 } };
+
+    req->is_whole = true;
+    req->record.has_tokens = true;
+    req->record.is_estimated = false;
+    req->record.prompt_tokens = event->prompt_tokens;
+    req->record.completion_tokens = event->completion_tokens;
+    req->record.finish = words[event->finish];
+    if (req->answer.has_tool_calls && event->finish != FINISH_LENGTH)
+        req->record.finish = SLICE("tool_calls");
+}
+
+/* For answers that are cut: what passed, until the backend's own counts come (behaviour.md 5). */
+static void note_passed(struct request *req, const struct event *event)
+{
+    req->piece_count += event->content_wire.len || event->thinking_wire.len;
+    req->output_bytes += event->content_wire.len + event->thinking_wire.len;
+    for (const struct tool_call *call = event->tool_calls; call; call = call->next)
+        req->output_bytes += call->name_wire.len + call->arguments_value.len;
+    if (event->is_done) {
+        note_finish(req, event);
+        return;
+    }
+    req->record.has_tokens = req->record.is_estimated = true;
+    req->record.prompt_tokens = (req->record.prompt_chars + 3) / 4;
+    req->record.completion_tokens =
+        req->output_bytes / 4 > req->piece_count ? req->output_bytes / 4 : req->piece_count;
+}
+
+static void take_error(struct request *req, const struct event *event)
+{
+    struct refusal *refusal = &req->refusal;
+
+    *refusal = (struct refusal){ 0 };
+    req->backend->kind->read_broken(event->error, req->answer.model, &req->arena, refusal);
+    (void)request_go(req, REQUEST_REFUSING);
+    request_drive(req);
+}
+
+/* What one read of a stream becomes: a head perhaps, and one chunk. */
+struct burst {
+    struct text *out; /* the worker's scratch */
+    size_t chunk;     /* where the chunk's content begins */
+    bool is_open;     /* there is a chunk */
+};
+
+static void burst_send(struct request *req, struct burst *burst)
+{
+    if (!burst->is_open)
+        return;
+    burst->is_open = false;
+    reply_chunk_close(req, burst->out, burst->chunk);
+    req->last_write_ms = req->last_byte_ms;
+    client_write(req->client, text_slice(burst->out));
+    if (req->upstream && client_is_full(req->client))
+        upstream_pause(req->upstream);
+}
+
+/* What came before the failure still goes out before it. */
+static void fail_burst(struct request *req, struct burst *burst, enum cause cause)
+{
+    burst_send(req, burst);
+    fail(req, cause);
+}
+
+static void write_event(struct request *req, struct burst *burst, const struct event *event)
+{
+    if (!burst->is_open) {
+        if (!req->is_committed)
+            reply_begin_stream(req, burst->out);
+        burst->chunk = reply_chunk_open(req, burst->out);
+        burst->is_open = true;
+    }
+    req->endpoint->dialect->stream_event(&req->answer, event, burst->out);
+}
+
+/* One line of a stream. False: the request goes no further here. */
+static bool take_line(struct request *req, struct slice line, struct burst *burst)
+{
+    struct event event = { 0 };
+    enum err err;
+
+    if (!slice_trim(line).len || slice_is(line, SLICE("\r")))
+        return true;
+    err = req->backend->kind->read_line(line, &req->parse_arena, &event);
+    if (err) {
+        fail_burst(req, burst, err == ERR_NO_MEMORY ? CAUSE_NO_MEMORY : CAUSE_UPSTREAM);
+        return false;
+    }
+    if (event.error.len) {
+        burst_send(req, burst);
+        take_error(req, &event);
+        return false;
+    }
+    if (!req->has_event) {
+        req->has_event = true;
+        req->record.first_token_us = clock_us();
+    }
+    write_event(req, burst, &event);
+    note_passed(req, &event);
+    arena_release(&req->parse_arena);
+    return true;
+}
+
+/* The last line has come: the caller's answer ends now, whenever the backend's framing does. */
+static void settle_stream(struct request *req, struct burst *burst)
+{
+    reply_chunk_close(req, burst->out, burst->chunk);
+    (void)request_go(req, REQUEST_SETTLING);
+    relay_give_back(req, true);
+    reply_stream_end(req, burst->out);
+}
+
+/* The next line of the stream, gathered over payloads. False: there is none yet; the refusal for one that cannot be had
+ * is in *ret_cause. */
+static bool next_line(struct request *req, struct slice *payload, struct slice *ret_line, enum cause *ret_cause)
+{
+    const char *end = payload->len ? memchr(payload->at, '\n', payload->len) : NULL;
+    size_t len = end ? (size_t)(end - payload->at) : payload->len;
+
+    *ret_line = (struct slice){ payload->at, len };
+    *payload = (struct slice){ payload->at + len + (end != NULL), payload->len - len - (end != NULL) };
+    if (end && !req->line.len)
+        return true;
+    text_add_slice(&req->line, *ret_line);
+    if (req->line.err)
+        *ret_cause = req->line.err == ERR_TOO_LONG ? CAUSE_UPSTREAM : CAUSE_NO_MEMORY;
+    *ret_line = text_slice(&req->line);
+    return end && !req->line.err;
+}
+
+static void on_stream_payload(struct request *req, struct slice payload)
+{
+    struct burst burst = { .out = &req->house->out };
+    enum cause cause = CAUSE_NONE;
+    struct slice line;
+
+    text_clear(burst.out);
+    while (!req->is_whole && next_line(req, &payload, &line, &cause)) {
+        if (!take_line(req, line, &burst))
+            return;
+        text_release(&req->line);
+    }
+    if (burst.out->err)
+        cause = CAUSE_NO_MEMORY;
+    if (cause)
+        fail_burst(req, &burst, cause);
+    else if (req->is_whole)
+        settle_stream(req, &burst);
+    else
+        burst_send(req, &burst);
+}
+
+static void on_payload(struct borrower *borrower, struct slice payload)
+{
+    struct request *req = request_of(borrower);
+
+    req->last_byte_ms = clock_ms();
+    if (req->inference.is_stream && !is_failed_status(req)) {
+        on_stream_payload(req, payload);
+        return;
+    }
+    if (is_failed_status(req) && req->line.len + payload.len > MAX_ERROR_BODY)
+        return; /* nobody reads further than that */
+    text_add_slice(&req->line, payload);
+    if (req->line.err)
+        fail(req, req->line.err == ERR_TOO_LONG ? CAUSE_UPSTREAM : CAUSE_NO_MEMORY);
+}
+
+static void on_turn(struct borrower *borrower)
+{
+    struct request *req = request_of(borrower);
+
+    req->last_byte_ms = clock_ms();
+    relay_set_deadline(req, req->last_byte_ms);
+}
+
+static void take_refusal(struct request *req)
+{
+    struct refusal *refusal = &req->refusal;
+
+    *refusal = (struct refusal){ 0 };
+    req->backend->kind->read_error(req->backend_status, text_slice(&req->line), req->answer.model, &req->arena, refusal);
+    relay_give_back(req, true);
+    (void)request_go(req, REQUEST_REFUSING);
+    request_drive(req);
+}
+
+static bool says_something(const struct event *event)
+{
+    return event->is_done || event->error.len || event->content_wire.len || event->thinking_wire.len || event->tool_calls;
+}
+
+static void take_whole(struct request *req)
+{
+    struct event event = { 0 };
+    struct text body;
+
+    if (req->backend->kind->read_line(text_slice(&req->line), &req->parse_arena, &event) != ERR_OK ||
+        !says_something(&event)) {
+        fail(req, CAUSE_UPSTREAM);
+        return;
+    }
+    if (event.error.len) {
+        take_error(req, &event);
+        return;
+    }
+    req->record.first_token_us = clock_us();
+    req->answer.has_tool_calls = event.tool_calls != NULL;
+    note_passed(req, &event);
+    if (!event.is_done) { /* Ollama stops like that after many equal tokens: a normal stop, its tokens estimated */
+        event.is_done = req->is_whole = true;
+        event.finish = FINISH_STOP;
+        event.prompt_tokens = req->record.prompt_tokens;
+        event.completion_tokens = req->record.completion_tokens;
+        req->record.finish = SLICE("stop");
+    }
+    text_init(&body, SIZE_MAX / 4);
+    (void)text_reserve(&body, req->line.len + 512);
+    req->endpoint->dialect->whole(&req->answer, &event, &body);
+    relay_give_back(req, true);
+    if (body.err)
+        fail(req, CAUSE_NO_MEMORY);
+    else
+        reply_whole(req, 200, "application/json", text_slice(&body));
+    text_release_wiped(&body);
+}
+
+/* The framing ended cleanly. A stream without a last event: Ollama stops like that after many equal tokens. */
+static void finish_stream(struct request *req)
+{
+    struct burst burst = { .out = &req->house->out };
+
+    if (!req->has_event || req->line.len) {
+        fail(req, CAUSE_UPSTREAM);
+        return;
+    }
+    log_warn("req=%.*s: backend %s ended the stream without its last line, the caller sees a normal stop",
+             (int)req->record.request_id.len, req->record.request_id.at, req->backend->name);
+    text_clear(burst.out);
+    burst.chunk = reply_chunk_open(req, burst.out);
+    req->endpoint->dialect->stream_finish(&req->answer, burst.out);
+    req->is_whole = true;
+    req->record.finish = SLICE("stop");
+    settle_stream(req, &burst);
+}
+
+static void on_end(struct borrower *borrower)
+{
+    struct request *req = request_of(borrower);
+
+    if (is_failed_status(req))
+        take_refusal(req);
+    else if (req->inference.is_stream)
+        finish_stream(req);
+    else
+        take_whole(req);
+}
+
+/* ---- what goes wrong ---- */
+
+/* The one rule of sending again: nothing has come from the backend, nothing went to the caller, and it is the first time. */
+static bool may_send_again(const struct request *req, bool was_kept)
+{
+    return was_kept && !req->was_resent && !req->is_committed && req->state == REQUEST_CONNECTING;
+}
+
+static void on_lost(struct borrower *borrower, enum upstream_loss loss, const char *why)
+{
+    struct request *req = request_of(borrower);
+    bool was_kept = upstream_was_kept(req->upstream);
+    bool was_silent = upstream_received(req->upstream) == 0;
+
+    req->upstream = NULL;
+    count_running(req, false);
+    if (loss == UPSTREAM_HUNG_UP && was_silent && may_send_again(req, was_kept)) {
+        req->was_resent = true;
+        metrics_count(req->house->metrics, METRIC_BACKEND_RESENDS, 1);
+        (void)request_go(req, REQUEST_CONNECTING);
+        request_drive(req);
+        return;
+    }
+    if (was_silent && loss != UPSTREAM_BAD) {
+        backend_failed(req->backend, clock_ms());
+        req->house->nudge(req->house->nudge_arg);
+    }
+    log_warn("req=%.*s: backend %s: %s, the caller is told", (int)req->record.request_id.len,
+             req->record.request_id.at, req->backend->name, why);
+    fail(req, loss == UPSTREAM_UNREACHABLE ? CAUSE_BACKEND_DOWN : CAUSE_UPSTREAM);
+}
+
+/* ---- time ---- */
+
+static void beat(struct request *req, int64_t now_ms)
+{
+    struct text *out = &req->house->out;
+    size_t chunk;
+
+    text_clear(out);
+    if (!req->is_committed)
+        reply_begin_stream(req, out);
+    chunk = reply_chunk_open(req, out);
+    req->endpoint->dialect->stream_heartbeat(&req->answer, out);
+    reply_chunk_close(req, out, chunk);
+    req->last_write_ms = now_ms;
+    metrics_count(req->house->metrics, METRIC_HEARTBEATS, 1);
+    if (!out->err && (!client_unsent(req->client) || !req->has_event)) /* a caller that does not read needs none */
+        client_write(req->client, text_slice(out));
+}
+
+/* When the next sign of life to the caller is due; INT64_MAX: never. */
+static int64_t beat_due_ms(const struct request *req)
+{
+    const struct settings *settings = settings_of(req);
+
+    if (!req->inference.is_stream || is_failed_status(req))
+        return INT64_MAX;
+    return req->is_committed ? req->last_write_ms + settings->heartbeat_interval_ms
+                             : req->sent_ms + settings->commit_after_ms;
+}
+
+void relay_set_deadline(struct request *req, int64_t now_ms)
+{
+    const struct settings *settings = settings_of(req);
+    int64_t due_ms = req->last_byte_ms + BACKEND_NO_LIFE_MS;
+    int64_t limit_ms = req->has_event ? req->last_byte_ms + settings->stream_idle_timeout_ms
+                                      : req->sent_ms + settings->first_token_timeout_ms;
+    int64_t beat_ms = beat_due_ms(req);
+
+    if (due_ms <= now_ms)
+        due_ms = now_ms + LIFE_AGAIN_MS;
+    if (limit_ms < due_ms)
+        due_ms = limit_ms;
+    if (beat_ms < due_ms)
+        due_ms = beat_ms;
+    wheel_set(req->house->wheel, &req->deadline, due_ms);
+}
+
+void relay_look_at_time(struct request *req, int64_t now_ms)
+{
+    const struct settings *settings = settings_of(req);
+
+    if (client_is_full(req->client))
+        req->last_byte_ms = now_ms; /* held back by us: the caller's write_timeout rules */
+    if (!req->has_event && now_ms >= req->sent_ms + settings->first_token_timeout_ms) {
+        fail(req, CAUSE_FIRST_TOKEN);
+        return;
+    }
+    if (req->has_event && now_ms >= req->last_byte_ms + settings->stream_idle_timeout_ms) {
+        fail(req, CAUSE_STREAM_IDLE);
+        return;
+    }
+    if (backend_is_silent(req->backend, req->last_byte_ms, now_ms)) {
+        backend_opens(req->backend, now_ms);
+        fail(req, CAUSE_BACKEND_DOWN);
+        return;
+    }
+    if (now_ms >= beat_due_ms(req))
+        beat(req, now_ms);
+    relay_set_deadline(req, now_ms);
+}

@@ -1,0 +1,447 @@
+/*
+ * Messages from the control thread lie in `mail`, under a lock held for a few instructions, and an eventfd wakes the loop.
+ *
+ * Listeners are level-triggered and drained in bursts. Where the process has run out of descriptors, accepting pauses for
+ * ACCEPT_PAUSE_MS instead of spinning.
+ */
+#include "worker.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "backend.h"
+#include "cidr.h"
+#include "client.h"
+#include "clock.h"
+#include "limit.h"
+#include "log.h"
+#include "metrics.h"
+#include "request.h"
+#include "snapshot.h"
+#include "upstream.h"
+#include "wheel.h"
+
+enum { SCRATCH_BYTES = 64 << 10, ACCEPT_BURST = 64, ACCEPT_PAUSE_MS = 100, MAX_LISTENERS = 16 };
+
+struct mail {
+    struct snapshot *snapshot; /* new ones, counted; NULL: as before */
+    struct fleet *fleet;
+    unsigned max_connections;
+    bool looks_again, drains, ends_now;
+};
+
+struct worker {
+    struct worker_options options;
+    pthread_t thread;
+    pthread_mutex_t lock; /* mail */
+    struct mail mail;
+    int wake_fd;
+    struct event_base *base;
+    struct event *wake, *tick;
+    struct event listener_events[MAX_LISTENERS];
+    int listeners[MAX_LISTENERS];
+    size_t listener_count;
+    unsigned max_connections;
+    struct deadline accept_again;
+    struct wheel wheel;
+    struct request_house house;
+    bool is_accepting, is_over;
+    char scratch[SCRATCH_BYTES];
+};
+
+/* ---- accepting ---- */
+
+static void on_accept(evutil_socket_t fd, short what, void *arg);
+
+static void pause_accepting(struct worker *worker, int reason)
+{
+    for (size_t i = 0; i < worker->listener_count; i++)
+        (void)event_del(&worker->listener_events[i]);
+    if (!deadline_is_set(&worker->accept_again))
+        log_warn("no new connections for a moment: %s",
+                 reason == EMFILE || reason == ENFILE ? "all file descriptors are in use" : "the kernel is out of memory");
+    wheel_set(&worker->wheel, &worker->accept_again, clock_ms() + ACCEPT_PAUSE_MS);
+}
+
+static void on_accept_again(struct deadline *deadline, int64_t now_ms)
+{
+    struct worker *worker = (struct worker *)((char *)deadline - offsetof(struct worker, accept_again));
+
+    (void)now_ms;
+    for (size_t i = 0; worker->is_accepting && i < worker->listener_count; i++)
+        (void)event_add(&worker->listener_events[i], NULL);
+}
+
+static bool is_trusted(const struct worker *worker, const struct address *peer)
+{
+    return cidr_list_has(&worker->house.snapshot->settings.trusted_proxies, peer);
+}
+
+static void say_refused(struct worker *worker, const struct address *peer, const char *why)
+{
+    char address[ADDRESS_TEXT_BYTES];
+
+    if (address_may_log(worker->options.limits, peer, clock_ms()))
+        log_warn("connection from %s closed: %s", address_text(peer, address), why);
+}
+
+/* Row 1 of behaviour.md 2.2, and the caps. True: the connection has been counted in. */
+static bool may_enter(struct worker *worker, const struct address *peer)
+{
+    const struct settings *settings = &worker->house.snapshot->settings;
+    struct limits *limits = worker->options.limits;
+    struct metrics_shard *metrics = worker->house.metrics;
+
+    if (settings->whitelist_enabled && !cidr_list_has(&settings->whitelist, peer)) {
+        metrics_count(metrics, METRIC_CONNECTIONS_REFUSED_WHITELIST, 1);
+        say_refused(worker, peer, "the address is not in whitelist.ips");
+        return false;
+    }
+    if (!connection_enter(limits, worker->max_connections)) {
+        metrics_count(metrics, METRIC_CONNECTIONS_REFUSED_TOTAL_CAP, 1);
+        say_refused(worker, peer, "max_connections are open");
+        return false;
+    }
+    if (!is_trusted(worker, peer) && !address_enter(limits, peer, settings->max_connections_per_address)) {
+        connection_leave(limits);
+        metrics_count(metrics, METRIC_CONNECTIONS_REFUSED_ADDRESS_CAP, 1);
+        say_refused(worker, peer, "max_connections_per_address are open from there");
+        return false;
+    }
+    return true;
+}
+
+static void on_closed(struct client *client)
+{
+    struct request_house *house = client_house(client)->worker;
+    const struct address *peer = client_peer(client);
+
+    connection_leave(house->limits);
+    if (!client_is_uncounted(client))
+        address_leave(house->limits, peer);
+}
+
+static void take_in(struct worker *worker, int fd, const struct sockaddr_storage *from)
+{
+    struct address peer;
+
+    address_of_sockaddr((const struct sockaddr *)from, &peer);
+    if (!may_enter(worker, &peer)) {
+        (void)close(fd);
+        return;
+    }
+    metrics_count(worker->house.metrics, METRIC_CONNECTIONS_ACCEPTED, 1);
+    if (client_new(&worker->house.clients, fd, &peer, is_trusted(worker, &peer)) != ERR_OK) {
+        connection_leave(worker->options.limits);
+        if (!is_trusted(worker, &peer))
+            address_leave(worker->options.limits, &peer);
+    }
+}
+
+/* False: the queue is empty. */
+static bool accept_one(struct worker *worker, int listener)
+{
+    struct sockaddr_storage from;
+    socklen_t bytes = sizeof from;
+    int fd = accept4(listener, (struct sockaddr *)&from, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd >= 0) {
+        take_in(worker, fd, &from);
+        return true;
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+        pause_accepting(worker, errno);
+    return errno == EINTR || errno == ECONNABORTED;
+}
+
+static void on_accept(evutil_socket_t fd, short what, void *arg)
+{
+    struct worker *worker = arg;
+
+    (void)what;
+    for (unsigned i = 0; i < ACCEPT_BURST && accept_one(worker, fd); i++)
+        ;
+}
+
+/* A listener's queue holds callers whose handshake is done: they are served, not reset. */
+static void stop_accepting(struct worker *worker)
+{
+    if (!worker->is_accepting)
+        return;
+    worker->is_accepting = false;
+    for (size_t i = 0; i < worker->listener_count; i++) {
+        (void)event_del(&worker->listener_events[i]);
+        while (accept_one(worker, worker->listeners[i]))
+            ;
+        (void)close(worker->listeners[i]);
+    }
+    worker->listener_count = 0;
+    wheel_clear(&worker->wheel, &worker->accept_again);
+}
+
+/* ---- settings ---- */
+
+static void apply_settings(struct worker *worker)
+{
+    const struct settings *settings = &worker->house.snapshot->settings;
+
+    worker->house.clients.settings = (struct client_settings){
+        .head_timeout_ms = settings->head_timeout_ms,
+        .body_timeout_ms = settings->body_timeout_ms,
+        .idle_timeout_ms = settings->idle_timeout_ms,
+        .write_timeout_ms = settings->write_timeout_ms,
+        .linger_timeout_ms = settings->linger_timeout_ms,
+        .max_head_bytes = settings->max_head_bytes,
+        .write_buffer_bytes = settings->write_buffer_bytes,
+    };
+}
+
+static void take_snapshot(struct worker *worker, const struct mail *mail)
+{
+    if (!mail->snapshot)
+        return;
+    (void)snapshot_unref(worker->house.snapshot);
+    (void)fleet_unref(worker->house.fleet);
+    worker->house.snapshot = mail->snapshot;
+    worker->house.fleet = mail->fleet;
+    worker->max_connections = mail->max_connections;
+    apply_settings(worker);
+}
+
+/* ---- the loop ---- */
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+    struct worker *worker = arg;
+    struct mail mail;
+    uint64_t count;
+
+    (void)what;
+    (void)!read(fd, &count, sizeof count);
+    (void)pthread_mutex_lock(&worker->lock);
+    mail = worker->mail;
+    worker->mail = (struct mail){ 0 };
+    (void)pthread_mutex_unlock(&worker->lock);
+    take_snapshot(worker, &mail);
+    if (mail.looks_again)
+        requests_look_again(&worker->house);
+    if (mail.drains) {
+        worker->house.clients.is_draining = true;
+        stop_accepting(worker);
+        clients_close_idle(&worker->house.clients);
+    }
+    if (mail.ends_now) {
+        stop_accepting(worker);
+        requests_end_all(&worker->house);
+        clients_drop_all(&worker->house.clients);
+        worker->is_over = true;
+    }
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct worker *worker = arg;
+
+    (void)fd;
+    (void)what;
+    wheel_turn(&worker->wheel, clock_ms());
+}
+
+/* The wheel needs turning only while a deadline is set. */
+static void set_tick(struct worker *worker)
+{
+    static const struct timeval period = { .tv_usec = WHEEL_TICK_MS * 1000 };
+    bool is_set = event_pending(worker->tick, EV_TIMEOUT, NULL) != 0;
+
+    if (worker->wheel.count && !is_set) {
+        wheel_turn(&worker->wheel, clock_ms());
+        (void)event_add(worker->tick, &period);
+    } else if (!worker->wheel.count && is_set) {
+        (void)event_del(worker->tick);
+    }
+}
+
+static bool has_drained(const struct worker *worker)
+{
+    return !worker->is_accepting && worker->house.clients.count == 0;
+}
+
+static void *run(void *arg)
+{
+    struct worker *worker = arg;
+
+    log_thread_start();
+    while (!worker->is_over && !has_drained(worker)) {
+        set_tick(worker);
+        (void)event_base_loop(worker->base, EVLOOP_ONCE);
+        requests_reap(&worker->house);
+        clients_reap(&worker->house.clients);
+        upstream_pool_reap(worker->house.pool);
+    }
+    requests_release(&worker->house);
+    clients_release(&worker->house.clients);
+    worker->options.on_done(worker->options.arg);
+    log_thread_stop();
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static bool make_loop(struct worker *worker)
+{
+    struct event_config *config = event_config_new();
+
+    if (!config)
+        return false;
+    (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+    worker->base = event_base_new_with_config(config);
+    event_config_free(config);
+    if (!worker->base)
+        return false;
+    worker->wake = event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
+    worker->tick = event_new(worker->base, -1, EV_PERSIST, on_tick, worker);
+    if (!worker->wake || !worker->tick || event_add(worker->wake, NULL) != 0)
+        return false;
+    for (size_t i = 0; i < worker->listener_count; i++) {
+        (void)event_assign(&worker->listener_events[i], worker->base, worker->listeners[i], EV_READ | EV_PERSIST,
+                           on_accept, worker);
+        if (event_add(&worker->listener_events[i], NULL) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool make_house(struct worker *worker, const struct worker_options *options)
+{
+    struct request_house *house = &worker->house;
+
+    house->wheel = &worker->wheel;
+    house->limits = options->limits;
+    house->snapshot = snapshot_ref(options->snapshot);
+    house->fleet = fleet_ref(options->fleet);
+    house->is_draining = options->is_draining;
+    house->nudge = options->nudge;
+    house->nudge_arg = options->arg;
+    house->metrics = metrics_shard_new(options->metrics);
+    house->pool = upstream_pool_new(worker->base, &worker->wheel, worker->scratch, sizeof worker->scratch);
+    house->clients = (struct client_house){
+        .base = worker->base,
+        .wheel = &worker->wheel,
+        .scratch = worker->scratch,
+        .scratch_bytes = sizeof worker->scratch,
+        .story = &request_story,
+        .worker = house,
+        .on_closed = on_closed,
+    };
+    apply_settings(worker);
+    return house->metrics && house->pool && clients_open(&house->clients) && requests_open(house);
+}
+
+static void worker_free(struct worker *worker)
+{
+    upstream_pool_free(worker->house.pool);
+    (void)snapshot_unref(worker->house.snapshot);
+    (void)fleet_unref(worker->house.fleet);
+    if (worker->mail.snapshot) {
+        (void)snapshot_unref(worker->mail.snapshot);
+        (void)fleet_unref(worker->mail.fleet);
+    }
+    for (size_t i = 0; i < worker->listener_count; i++)
+        (void)close(worker->listeners[i]);
+    if (worker->wake)
+        event_free(worker->wake);
+    if (worker->tick)
+        event_free(worker->tick);
+    if (worker->base)
+        event_base_free(worker->base);
+    if (worker->wake_fd >= 0)
+        (void)close(worker->wake_fd);
+    (void)pthread_mutex_destroy(&worker->lock);
+    free(worker);
+}
+
+struct worker *worker_start(const struct worker_options *options)
+{
+    struct worker *worker = calloc(1, sizeof *worker);
+
+    if (!worker || options->listener_count > MAX_LISTENERS) {
+        free(worker);
+        return NULL;
+    }
+    worker->options = *options;
+    worker->max_connections = options->max_connections;
+    worker->is_accepting = true;
+    worker->accept_again.on_due = on_accept_again;
+    for (size_t i = 0; i < options->listener_count; i++)
+        worker->listeners[i] = options->listeners[i];
+    worker->listener_count = options->listener_count;
+    (void)pthread_mutex_init(&worker->lock, NULL);
+    wheel_init(&worker->wheel, clock_ms());
+    worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (worker->wake_fd < 0 || !make_loop(worker) || !make_house(worker, options) ||
+        pthread_create(&worker->thread, NULL, run, worker) != 0) {
+        worker_free(worker);
+        return NULL;
+    }
+    return worker;
+}
+
+/* ---- messages ---- */
+
+static struct mail *write_mail(struct worker *worker)
+{
+    (void)pthread_mutex_lock(&worker->lock);
+    return &worker->mail;
+}
+
+static void send_mail(struct worker *worker)
+{
+    static const uint64_t one = 1;
+
+    (void)pthread_mutex_unlock(&worker->lock);
+    (void)!write(worker->wake_fd, &one, sizeof one);
+}
+
+void worker_update(struct worker *worker, struct snapshot *snapshot, struct fleet *fleet, unsigned max_connections)
+{
+    struct mail *mail = write_mail(worker);
+
+    if (mail->snapshot) {
+        (void)snapshot_unref(mail->snapshot);
+        (void)fleet_unref(mail->fleet);
+    }
+    mail->snapshot = snapshot_ref(snapshot);
+    mail->fleet = fleet_ref(fleet);
+    mail->max_connections = max_connections;
+    send_mail(worker);
+}
+
+void worker_look_again(struct worker *worker)
+{
+    write_mail(worker)->looks_again = true;
+    send_mail(worker);
+}
+
+void worker_drain(struct worker *worker)
+{
+    write_mail(worker)->drains = true;
+    send_mail(worker);
+}
+
+void worker_end_now(struct worker *worker)
+{
+    write_mail(worker)->ends_now = true;
+    send_mail(worker);
+}
+
+void worker_join(struct worker *worker)
+{
+    (void)pthread_join(worker->thread, NULL);
+    worker_free(worker);
+}

@@ -1,0 +1,43 @@
+/*
+ * worker - one thread with its own loop: listeners, callers' connections, requests, connections to backends, deadlines.
+ * Made and ended by the control thread; the functions below may be called from there and only leave a message.
+ */
+#pragma once
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "text.h"
+
+struct fleet;
+struct limits;
+struct metrics;
+struct snapshot;
+struct worker;
+
+struct worker_options {
+    const int *listeners; /* listening sockets of this worker's own; it closes them */
+    size_t listener_count;
+    struct limits *limits;
+    struct metrics *metrics;
+    struct snapshot *snapshot; /* a reference is taken */
+    struct fleet *fleet;       /* the same */
+    unsigned max_connections;  /* as far as descriptors go */
+    const atomic_bool *is_draining;
+    void (*nudge)(void *arg); /* any thread: a probe is wanted */
+    void (*on_done)(void *arg); /* from the worker's thread: it has drained and is about to end */
+    void *arg;
+};
+
+/* Starts the thread. NULL: no memory or no thread. */
+struct worker *worker_start(const struct worker_options *options);
+/* From now on these; requests that have begun keep theirs. References are taken. */
+void worker_update(struct worker *worker, struct snapshot *snapshot, struct fleet *fleet, unsigned max_connections);
+/* Probes brought news. */
+void worker_look_again(struct worker *worker);
+/* Takes what is in the accept queue, then no more; ends when the last connection is closed. */
+void worker_drain(struct worker *worker);
+/* Ends what is still open, now. */
+void worker_end_now(struct worker *worker);
+/* Waits for the thread and frees. */
+void worker_join(struct worker *worker);
