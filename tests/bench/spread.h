@@ -1,0 +1,18 @@
+/*
+ * spread - how many values fell where: a histogram of durations in microseconds with 1/64 of relative error, and its percentiles.
+ * The memory is the caller's; zeroed is empty. One thread.
+ */
+#pragma once
+#include <stdint.h>
+
+enum { SPREAD_STEPS = 64, SPREAD_OCTAVES = 32 };
+
+struct spread {
+    uint64_t count;
+    uint64_t most_us;
+    uint32_t in[SPREAD_OCTAVES * SPREAD_STEPS];
+};
+
+void spread_add(struct spread *spread, uint64_t value_us);
+/* The value below which `share` (0 to 1) of all lie; 0 when there are none. */
+double spread_at(const struct spread *spread, double share);
