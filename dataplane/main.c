@@ -105,7 +105,7 @@ static int run(const char *file, enum action action)
         if (action == PRINT_CONFIG)
             snapshot_print(snapshot, &out);
         else if (action == CHECK)
-            text_printf(&out, "%s: good, %zu keys, %zu models\n", file, snapshot->key_count, snapshot->model_count);
+            text_printf(&out, "%s: good; keys: %zu, models: %zu\n", file, snapshot->key_count, snapshot->model_count);
         if (action == RUN)
             status = gateway_run(file, snapshot, QG_VERSION);
         else

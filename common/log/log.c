@@ -369,8 +369,8 @@ static void add_line(struct text *out, enum log_level level, struct slice messag
 
 void log_say(enum log_level level, const char *format, ...)
 {
-    char message[MESSAGE_MAX];
-    char memory[LOG_LINE_MAX];
+    char message[MESSAGE_MAX] __attribute__((uninitialized)); /* both are written before they are read */
+    char memory[LOG_LINE_MAX] __attribute__((uninitialized));
     struct text line = { .at = memory, .room = sizeof memory, .max = sizeof memory - 1 }; /* on the stack: it cannot grow */
     va_list args;
     int len;

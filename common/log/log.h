@@ -3,7 +3,7 @@
  * (one writer, one reader, no lock); one thread of the log's own empties the lanes into the files. A line that does not
  * fit is dropped and counted. Two outputs: request lines go to the request log (stderr or a file), the
  * daemon's own lines to stderr.
- * Before log_open() and after log_close() the daemon's lines are written to stderr directly.
+ * Before log_open() and after log_close() lines are written to stderr directly; the process ignores SIGPIPE.
  */
 #pragma once
 #include <stdbool.h>
@@ -30,7 +30,8 @@ void log_reopen(void);
 /* After a reload. A changed file is opened like log_reopen(). */
 void log_reconfigure(enum log_level level, bool is_json, const char *file);
 
-/* Gives the calling thread its lane, and back. Threads without a lane log with a lock and never block on it for longer than a copy. */
+/* Gives the calling thread its lane, and back: every thread has stopped before log_close(), which does it for its caller. Threads
+ * without a lane log with a lock and never block on it for longer than a copy. */
 void log_thread_start(void);
 void log_thread_stop(void);
 
@@ -40,7 +41,8 @@ enum { LOG_LINE_MAX = 4096 };
 /* One request line, without its newline. False: dropped (and counted). */
 bool log_request_line(struct slice line);
 bool log_is_json(void);
-/* Request lines dropped since the start. */
+/* Request lines dropped since the start. After log_close() also those that could not be written any more (on stderr, where both
+ * kinds wait in one place, the daemon's own among them). */
 uint64_t log_dropped(void);
 
 /*

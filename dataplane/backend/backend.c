@@ -88,6 +88,17 @@ struct backend *backend_unref(struct backend *backend)
     return NULL;
 }
 
+bool backend_wants_address(const struct backend *backend, int64_t now_ms)
+{
+    struct in6_addr literal;
+
+    if (!backend->address_count)
+        return true;
+    if (inet_pton(AF_INET, backend->host, &literal) == 1 || inet_pton(AF_INET6, backend->host, &literal) == 1)
+        return false;
+    return !backend_is_closed(backend) && now_ms - atomic_load(&backend->opened_ms) >= BACKEND_LOOK_UP_MS;
+}
+
 bool backend_is(const struct backend *backend, const struct backend_rule *rule)
 {
     return strcmp(backend->name, rule->name) == 0 && strcmp(backend->host, rule->host) == 0 &&
@@ -98,8 +109,17 @@ void backend_lives(struct backend *backend, int64_t now_ms)
 {
     if (atomic_load_explicit(&backend->alive_ms, memory_order_relaxed) != now_ms)
         atomic_store_explicit(&backend->alive_ms, now_ms, memory_order_relaxed);
+    if (atomic_load_explicit(&backend->asked_ms, memory_order_relaxed))
+        atomic_store_explicit(&backend->asked_ms, 0, memory_order_relaxed);
     if (atomic_load_explicit(&backend->failures, memory_order_relaxed))
         atomic_store_explicit(&backend->failures, 0, memory_order_relaxed);
+}
+
+void backend_asked(struct backend *backend, int64_t now_ms)
+{
+    int_least64_t none = 0;
+
+    (void)atomic_compare_exchange_strong(&backend->asked_ms, &none, now_ms);
 }
 
 void backend_opens(struct backend *backend, int64_t now_ms)
@@ -135,6 +155,9 @@ bool backend_is_closed(const struct backend *backend)
 bool backend_is_silent(const struct backend *backend, int64_t since_ms, int64_t now_ms)
 {
     int64_t alive_ms = atomic_load_explicit(&backend->alive_ms, memory_order_relaxed);
+    int64_t asked_ms = atomic_load_explicit(&backend->asked_ms, memory_order_relaxed);
 
+    if (!asked_ms || now_ms - asked_ms < BACKEND_PATIENCE_MS)
+        return false;
     return now_ms - (alive_ms > since_ms ? alive_ms : since_ms) >= BACKEND_NO_LIFE_MS;
 }

@@ -27,7 +27,9 @@ struct snapshot;
 enum {
     BACKEND_MAX_ADDRESSES = 8,
     BACKEND_NO_LIFE_MS = 3000, /* behaviour.md 2.2, row 16 */
+    BACKEND_PATIENCE_MS = 1500, /* how long a probe may go without an answer before silence counts */
     BACKEND_MAX_FAILURES = 5,  /* behaviour.md 2.6 */
+    BACKEND_LOOK_UP_MS = 10000, /* open for so long: perhaps its name means another address by now */
 };
 
 enum breaker { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };
@@ -74,6 +76,7 @@ struct backend {
     _Atomic(enum breaker) breaker;
     atomic_int_least64_t opened_ms;  /* when it left CLOSED */
     atomic_int_least64_t alive_ms;   /* the last byte or answer from there */
+    atomic_int_least64_t asked_ms;   /* the first probe since then that has no answer; 0: none is owed */
     atomic_uint failures;            /* in a row */
     atomic_uint running;             /* requests handed over and not ended */
     atomic_uint was_opened;          /* how often, for the metrics */
@@ -90,16 +93,22 @@ struct backend {
 struct backend *backend_new(const struct backend_rule *rule, const struct kind *kind, int64_t now_ms);
 struct backend *backend_ref(struct backend *backend);
 struct backend *backend_unref(struct backend *backend);
+/* Time to look its host up (again)? There is no address yet, or none of a name's has answered for a while. */
+bool backend_wants_address(const struct backend *backend, int64_t now_ms);
 /* Does this object still stand for that rule? */
 bool backend_is(const struct backend *backend, const struct backend_rule *rule);
 
 /* News from workers and probes. Each is a few atomics. */
+void backend_asked(struct backend *backend, int64_t now_ms);   /* a probe sets out */
 void backend_lives(struct backend *backend, int64_t now_ms);   /* a byte came from there */
 void backend_failed(struct backend *backend, int64_t now_ms);  /* connecting failed, or it ended before its first byte */
 void backend_opens(struct backend *backend, int64_t now_ms);   /* no life for BACKEND_NO_LIFE_MS */
 void backend_probed(struct backend *backend, int64_t now_ms);  /* a probe was answered: close the breaker */
 bool backend_is_closed(const struct backend *backend);
-/* Has there been no sign of life since then, for BACKEND_NO_LIFE_MS? */
+/*
+ * Has there been no sign of life since then, for BACKEND_NO_LIFE_MS, although a probe asked for one? Without the question a
+ * gateway that was stopped for a while itself would find every backend dead.
+ */
 bool backend_is_silent(const struct backend *backend, int64_t since_ms, int64_t now_ms);
 
 struct catalog *backend_catalog(struct backend *backend); /* counted for the caller, or NULL */
@@ -117,6 +126,11 @@ struct fleet {
 };
 /* Takes over the backends of `old` (may be NULL) that still stand for the same rule. NULL: no memory. */
 struct fleet *fleet_new(const struct snapshot *snapshot, struct fleet *old, int64_t now_ms);
+/*
+ * The same fleet with the hosts looked up again where backend_wants_address() says so. Blocks on the resolver: for a thread of its
+ * own. Returns NULL when nothing is different.
+ */
+struct fleet *fleet_renew(struct fleet *old, int64_t now_ms);
 struct fleet *fleet_ref(struct fleet *fleet);
 struct fleet *fleet_unref(struct fleet *fleet);
 /* Ready to take callers: some breaker is closed. *ret_is_starting: none has been probed yet. */

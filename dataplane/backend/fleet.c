@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend.h"
 #include "kind.h"
@@ -29,6 +30,49 @@ struct fleet *fleet_new(const struct snapshot *snapshot, struct fleet *old, int6
         fleet->backends[fleet->count++] = backend;
     }
     return fleet;
+}
+
+static bool has_same_addresses(const struct backend *one, const struct backend *other)
+{
+    if (one->address_count != other->address_count)
+        return false;
+    for (unsigned i = 0; i < one->address_count; i++)
+        if (one->address_bytes[i] != other->address_bytes[i] ||
+            memcmp(&one->addresses[i], &other->addresses[i], one->address_bytes[i]) != 0)
+            return false;
+    return true;
+}
+
+/* A reference to the backend itself, or to a fresh one where its host has another address now. */
+static struct backend *renewed(struct backend *backend, int64_t now_ms)
+{
+    const struct backend_rule rule = {
+        .name = backend->name, .host = backend->host, .port = backend->port, .authority = backend->authority
+    };
+    struct backend *fresh;
+
+    if (!backend_wants_address(backend, now_ms))
+        return backend_ref(backend);
+    fresh = backend_new(&rule, backend->kind, now_ms);
+    if (fresh && fresh->address_count && !has_same_addresses(backend, fresh))
+        return fresh;
+    (void)backend_unref(fresh);
+    return backend_ref(backend);
+}
+
+struct fleet *fleet_renew(struct fleet *old, int64_t now_ms)
+{
+    struct fleet *fleet = calloc(1, sizeof *fleet + old->count * sizeof(struct backend *));
+    bool differs = false;
+
+    if (!fleet)
+        return NULL;
+    atomic_init(&fleet->refs, 1);
+    for (size_t i = 0; i < old->count; i++) {
+        fleet->backends[fleet->count++] = renewed(old->backends[i], now_ms);
+        differs |= fleet->backends[i] != old->backends[i];
+    }
+    return differs ? fleet : fleet_unref(fleet);
 }
 
 struct fleet *fleet_ref(struct fleet *fleet)

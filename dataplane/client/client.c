@@ -6,8 +6,11 @@
  *     unsent bytes             write_timeout from the last progress: on_gone
  *     LINGER                   linger_timeout from the last byte, LINGER_TURNS times that in all: closed
  *
- * Reading is edge-triggered and pauses while a request is BUSY: the edge is remembered in has_more. The kernel tells of
- * a caller's FIN (EV_CLOSED) also while nothing is read, and of a reset as readable: then one byte is peeked at.
+ * Reading is edge-triggered, goes on until the kernel has nothing, and pauses while a request is BUSY: the edge is remembered in
+ * has_more. The kernel tells of a caller's FIN (EV_CLOSED) also while nothing is read, and of a reset as readable: then one byte is
+ * peeked at; also when a request becomes BUSY, since a reset that comes together with bytes has no edge of its own.
+ * A client that has more to do than one turn's share goes onto the list `again`, which the worker works off once a turn of
+ * the loop: event_active() would be served before anybody else.
  *
  * What came beyond the present request stays in `in`; `in` is empty whenever reading goes straight from scratch.
  */
@@ -28,6 +31,7 @@
 
 enum {
     MAX_READS = 16,                 /* in one turn, then others have theirs */
+    MAX_REQUESTS = 16,              /* pipelined ones, the same */
     MAX_LINGER_BYTES = 64 << 20,    /* behaviour.md 2.2 */
     LINGER_TURNS = 15,
     MAX_PIPELINED_BYTES = 256 << 10, /* what may wait in `in` behind a request; beyond it the socket's buffer holds it */
@@ -51,6 +55,9 @@ struct client {
     bool reads_body;  /* client_read_body() was called for the present request */
     bool has_more;    /* the socket may hold bytes whose edge has passed */
     bool has_waiting; /* `in` may hold a whole step */
+    bool is_again;    /* on the list `again` */
+    bool is_broken;   /* a write failed: the caller is gone */
+    struct client *next_again;
     bool is_uncounted, saw_fin, was_full, is_dropping, has_served, head_begun;
     struct text in;
     size_t scanned;
@@ -65,6 +72,7 @@ struct client {
 
 struct client_ring {
     struct client live, dead; /* heads of rings */
+    struct client *again;     /* may be dead by now: freed by the reaper only when off this list */
     struct http_head head;    /* parsed into, for the moment of on_head */
 };
 
@@ -123,6 +131,8 @@ void clients_reap(struct client_house *house)
 
     while (dead->next != dead) {
         struct client *client = dead->next;
+        if (client->is_again)
+            (void)clients_go_on(house); /* takes every dead one off the list */
         ring_remove(client);
         text_release_wiped(&client->in);
         text_release_wiped(&client->out);
@@ -295,6 +305,16 @@ static ssize_t send_some(struct client *client, const char *at, size_t len)
     return (ssize_t)done;
 }
 
+/* Looks at what waits, in the loop's next turn. */
+static void look_again(struct client *client)
+{
+    if (client->is_again)
+        return;
+    client->is_again = true;
+    client->next_again = client->house->ring->again;
+    client->house->ring->again = client;
+}
+
 static void start_lingering(struct client *client)
 {
     (void)shutdown(client->fd, SHUT_WR);
@@ -304,14 +324,7 @@ static void start_lingering(struct client *client)
     if (client->saw_fin)
         bury(client);
     else
-        event_active(&client->event, EV_READ, 0);
-}
-
-/* Looks at what waits, in a turn of its own. */
-static void wake(struct client *client)
-{
-    client->has_waiting = true;
-    event_active(&client->event, EV_READ, 0);
+        look_again(client);
 }
 
 /* The answer is with the kernel: next request, or the end. */
@@ -336,7 +349,7 @@ static void finish(struct client *client)
     client->head_begun = false;
     be_patient(client, client->house->settings.idle_timeout_ms);
     if (client->in.len || client->has_more)
-        wake(client);
+        look_again(client);
 }
 
 static void all_sent(struct client *client)
@@ -386,29 +399,34 @@ void client_write(struct client *client, struct slice bytes)
 {
     ssize_t sent = 0;
 
-    if (client->stage == STAGE_DEAD || !bytes.len)
+    if (client->stage == STAGE_DEAD || client->is_broken || !bytes.len)
         return;
     if (!client_unsent(client)) {
         sent = send_some(client, bytes.at, bytes.len);
-        if (sent < 0)
-            sent = (ssize_t)bytes.len; /* broken: the reading side tells the story, in a turn of its own */
+        if (sent < 0) { /* nobody is told from within a write, but in a turn of its own */
+            client->is_broken = true;
+            look_again(client);
+            return;
+        }
         if ((size_t)sent < bytes.len) {
             set_user_timeout(client, true);
             be_patient(client, client->house->settings.write_timeout_ms);
         }
     }
     text_add(&client->out, bytes.at + sent, bytes.len - (size_t)sent);
-    if (client->out.err) {
-        client->is_dropping = true;
-        event_active(&client->event, EV_READ, 0);
+    if (client->out.err) { /* no memory: an answer with a hole must not look whole */
+        client->is_broken = true;
+        look_again(client);
     }
     client->was_full |= client_is_full(client);
 }
 
 void client_end(struct client *client)
 {
-    if (client->stage == STAGE_DEAD)
+    if (client->stage == STAGE_DEAD || client->is_broken)
         return;
+    if (client->stage == STAGE_BODY || client->stage == STAGE_HELD)
+        client->stage = STAGE_BUSY; /* answered early: nothing more of the body is handed over */
     client->is_over = true;
     if (!client_unsent(client))
         finish(client);
@@ -529,6 +547,7 @@ static size_t feed_body(struct client *client, struct slice bytes)
 /* Uses up what it can. Returns the bytes done with. */
 static size_t feed(struct client *client, struct slice bytes)
 {
+    unsigned requests = 0;
     size_t done = 0;
 
     while (done < bytes.len) {
@@ -536,6 +555,10 @@ static size_t feed(struct client *client, struct slice bytes)
         size_t used;
 
         if (client->stage == STAGE_HEAD) {
+            if (requests++ == MAX_REQUESTS) {
+                look_again(client);
+                break;
+            }
             used = feed_head(client, rest);
         } else if (client->stage == STAGE_BODY) {
             used = feed_body(client, rest);
@@ -608,15 +631,17 @@ static void on_fin(struct client *client, bool is_orderly)
     }
 }
 
-static void read_some(struct client *client, bool is_closed)
+static void read_some(struct client *client)
 {
     struct client_house *house = client->house;
 
+    client->has_more = false;
     for (unsigned reads = 0; is_reading(client); reads++) {
         ssize_t got;
 
-        if (reads == MAX_READS) {
-            event_active(&client->event, EV_READ | (is_closed ? EV_CLOSED : 0), 0);
+        if (reads == MAX_READS || client->is_again) {
+            client->has_more = true;
+            look_again(client);
             return;
         }
         got = read(client->fd, house->scratch, house->scratch_bytes);
@@ -632,11 +657,7 @@ static void read_some(struct client *client, bool is_closed)
             linger(client, (size_t)got);
         else
             take(client, (struct slice){ house->scratch, (size_t)got });
-        if ((size_t)got < house->scratch_bytes && !is_closed)
-            return;
     }
-    if (client->stage != STAGE_DEAD)
-        client->has_more = true;
 }
 
 /* A request is being served and nothing is read: has the caller left? */
@@ -654,36 +675,51 @@ static void look_for_end(struct client *client)
         on_fin(client, false);
 }
 
+/* Reads what there is to read; where nothing is to be read, sees whether the caller is still there. */
+static void go_on(struct client *client)
+{
+    if (is_reading(client) && client->in.len && client->stage != STAGE_LINGER && client->has_waiting) {
+        client->has_waiting = false;
+        take(client, (struct slice){ "", 0 });
+    }
+    if (is_reading(client))
+        read_some(client);
+    if (client->stage == STAGE_BUSY || client->stage == STAGE_HELD)
+        look_for_end(client);
+}
+
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
     struct client *client = arg;
-    bool is_closed = (what & EV_CLOSED) != 0;
 
     (void)fd;
-    if (client->stage == STAGE_DEAD)
+    if (client->stage == STAGE_DEAD || client->is_broken)
         return;
-    if (client->out.err) {
-        lose(client, true);
-        return;
-    }
     if (what & EV_WRITE)
         flush(client);
-    if (client->stage == STAGE_DEAD || !(what & (EV_READ | EV_CLOSED)))
-        return;
-    if (client->has_waiting) {
-        client->has_waiting = false;
-        if (client->in.len && is_reading(client))
-            take(client, (struct slice){ "", 0 });
-    }
-    if (is_reading(client)) {
-        client->has_more = false;
-        read_some(client, is_closed);
-    } else if (!is_closed && client->stage != STAGE_DEAD) {
-        look_for_end(client);
-    }
+    if (client->stage != STAGE_DEAD && (what & (EV_READ | EV_CLOSED)))
+        go_on(client);
     /* What was pipelined before the FIN is not served any more: the caller has left (behaviour.md 2.3). */
-    if (is_closed && client->stage != STAGE_DEAD && !is_reading(client))
+    if ((what & EV_CLOSED) && client->stage != STAGE_DEAD && !is_reading(client))
         on_fin(client, false);
+}
+
+bool clients_go_on(struct client_house *house)
+{
+    struct client *client = house->ring->again;
+
+    house->ring->again = NULL;
+    while (client) {
+        struct client *next = client->next_again;
+        client->is_again = false;
+        client->has_waiting = true;
+        if (client->is_broken)
+            lose(client, client->out.err != ERR_OK);
+        else if (client->stage != STAGE_DEAD)
+            go_on(client);
+        client = next;
+    }
+    return house->ring->again != NULL;
 }
 
 void client_read_body(struct client *client)
@@ -716,7 +752,8 @@ void client_go_on(struct client *client)
     if (client->stage != STAGE_HELD)
         return;
     client->stage = STAGE_BODY;
-    wake(client);
+    client->has_more = true;
+    look_again(client);
 }
 
 static void on_due(struct deadline *deadline, int64_t now_ms)

@@ -1,6 +1,6 @@
 /*
  * Signals: HUP reloads, TERM and INT drain (twice: end now), USR1 opens the log anew.
- * Timers: drain_delay from TERM (then workers stop accepting), drain_timeout from there (then open requests are ended).
+ * Timers: a look every LOOK_UP_S whether a backend's host must be looked up again; drain_delay from TERM (then workers stop accepting), drain_timeout from there (then open requests are ended).
  */
 #include "gateway.h"
 
@@ -35,14 +35,20 @@ enum {
     MAX_WORKERS = 256,
     OWN_DESCRIPTORS = 128, /* beside connections: listeners, loops, logs, probes */
     LOG_CLOSE_MS = 2000,
+    LOOK_UP_S = 2,
     SIGNALS = 4,
 };
+
+struct renewal;
 
 struct gateway {
     const char *file, *version;
     struct event_base *base;
     struct event *signals[SIGNALS];
-    struct event *news, *delay, *deadline;
+    struct event *news, *delay, *deadline, *look_up;
+    struct renewal *_Atomic renewal; /* what the look-up thread found; taken by on_news() */
+    bool is_looking_up;
+    pthread_t look_up_thread;
     int news_fd; /* workers: a probe is wanted, or a worker has ended */
     struct snapshot *snapshot;
     struct fleet *fleet;
@@ -227,7 +233,7 @@ static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet 
         worker_update(gateway->workers[i], fresh, fleet, gateway->max_connections);
     prober_watch(gateway->prober, fleet);
     metrics_count(gateway->shard, METRIC_RELOADS_OK, 1);
-    log_info("configuration reloaded from %s: %zu keys, %zu models", gateway->file, fresh->key_count, fresh->model_count);
+    log_info("configuration reloaded from %s; keys: %zu, models: %zu", gateway->file, fresh->key_count, fresh->model_count);
 }
 
 static void reload(struct gateway *gateway)
@@ -255,6 +261,76 @@ static void reload(struct gateway *gateway)
     service_is_ready("serving");
     text_release(&why);
     text_release(&warnings);
+}
+
+/* ---- looking hosts up again ---- */
+
+/* One look-up, on a thread of its own: the resolver may block for many seconds. */
+struct renewal {
+    struct gateway *gateway;
+    struct fleet *old;   /* counted */
+    struct fleet *fresh; /* counted; NULL: nothing is different */
+};
+
+static void *look_up(void *arg)
+{
+    struct renewal *renewal = arg;
+
+    renewal->fresh = fleet_renew(renewal->old, clock_ms());
+    atomic_store(&renewal->gateway->renewal, renewal);
+    ring(renewal->gateway);
+    return NULL;
+}
+
+static bool wants_look_up(const struct gateway *gateway, int64_t now_ms)
+{
+    for (size_t i = 0; i < gateway->fleet->count; i++)
+        if (backend_wants_address(gateway->fleet->backends[i], now_ms))
+            return true;
+    return false;
+}
+
+static void on_look_up(evutil_socket_t fd, short what, void *arg)
+{
+    struct gateway *gateway = arg;
+    struct renewal *renewal;
+
+    (void)fd;
+    (void)what;
+    if (gateway->is_looking_up || !wants_look_up(gateway, clock_ms()) || !(renewal = calloc(1, sizeof *renewal)))
+        return;
+    *renewal = (struct renewal){ .gateway = gateway, .old = fleet_ref(gateway->fleet) };
+    gateway->is_looking_up = pthread_create(&gateway->look_up_thread, NULL, look_up, renewal) == 0;
+    if (!gateway->is_looking_up) {
+        (void)fleet_unref(renewal->old);
+        free(renewal);
+    }
+}
+
+static void release_renewal(struct renewal *renewal)
+{
+    (void)fleet_unref(renewal->fresh);
+    (void)fleet_unref(renewal->old);
+    free(renewal);
+}
+
+static void take_renewal(struct gateway *gateway)
+{
+    struct renewal *renewal = atomic_exchange(&gateway->renewal, NULL);
+
+    if (!renewal)
+        return;
+    (void)pthread_join(gateway->look_up_thread, NULL);
+    gateway->is_looking_up = false;
+    if (renewal->fresh && renewal->old == gateway->fleet) { /* no reload came between */
+        (void)fleet_unref(gateway->fleet);
+        gateway->fleet = fleet_ref(renewal->fresh);
+        for (unsigned i = 0; i < gateway->worker_count; i++)
+            worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->max_connections);
+        prober_watch(gateway->prober, gateway->fleet);
+        log_info("the host of a backend has another address now: using that");
+    }
+    release_renewal(renewal);
 }
 
 /* ---- draining ---- */
@@ -333,6 +409,7 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
 
     (void)what;
     (void)!read(fd, &count, sizeof count);
+    take_renewal(gateway);
     if (atomic_exchange(&gateway->wants_probe, false))
         prober_nudge(gateway->prober);
     if (atomic_load(&gateway->workers_done) == gateway->worker_count)
@@ -341,6 +418,7 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
 
 static bool open_loop(struct gateway *gateway, struct text *why)
 {
+    static const struct timeval look_up_period = { .tv_sec = LOOK_UP_S };
     static const int numbers[SIGNALS] = { SIGHUP, SIGTERM, SIGINT, SIGUSR1 };
     bool is_good;
 
@@ -353,9 +431,11 @@ static bool open_loop(struct gateway *gateway, struct text *why)
     }
     if (is_good) {
         gateway->news = event_new(gateway->base, gateway->news_fd, EV_READ | EV_PERSIST, on_news, gateway);
+        gateway->look_up = event_new(gateway->base, -1, EV_PERSIST, on_look_up, gateway);
         gateway->delay = evtimer_new(gateway->base, on_delay, gateway);
         gateway->deadline = evtimer_new(gateway->base, on_deadline, gateway);
-        is_good = gateway->news && gateway->delay && gateway->deadline && event_add(gateway->news, NULL) == 0;
+        is_good = gateway->news && gateway->delay && gateway->deadline && gateway->look_up &&
+                  event_add(gateway->news, NULL) == 0 && event_add(gateway->look_up, &look_up_period) == 0;
     }
     if (!is_good)
         text_printf(why, "cannot start the event loop: %s", strerror(errno));
@@ -453,7 +533,7 @@ static void say_hello(struct gateway *gateway)
     }
     text_add_literal(&places, "; operator on ");
     listener_describe(gateway->operator_socket, &places);
-    log_info("qwen-gateway %s listens on %s; %zu workers, %zu keys", gateway->version, text_string(&places),
+    log_info("qwen-gateway %s listens on %s; workers: %zu, keys: %zu", gateway->version, text_string(&places),
              gateway->listeners.workers, gateway->snapshot->key_count);
     text_release(&places);
 }
@@ -494,6 +574,11 @@ static void close_rooms(struct gateway *gateway)
     end_now(gateway, "closing");
     for (unsigned i = 0; i < gateway->worker_count; i++)
         worker_join(gateway->workers[i]);
+    if (gateway->is_looking_up) { /* rare, and the resolver's own patience ends */
+        (void)pthread_join(gateway->look_up_thread, NULL);
+        gateway->is_looking_up = false;
+        release_renewal(atomic_exchange(&gateway->renewal, NULL));
+    }
     prober_free(gateway->prober);
     operator_free(gateway->operator);
     listeners_release(&gateway->listeners);
@@ -512,6 +597,8 @@ static void close_rooms(struct gateway *gateway)
         event_free(gateway->delay);
     if (gateway->deadline)
         event_free(gateway->deadline);
+    if (gateway->look_up)
+        event_free(gateway->look_up);
     if (gateway->base)
         event_base_free(gateway->base);
     if (gateway->news_fd >= 0)

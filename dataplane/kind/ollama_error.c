@@ -13,7 +13,7 @@ enum { SAID_MAX_BYTES = 300, SENTENCE_MAX_BYTES = 2048, BUSY_RETRY_S = 5 };
 struct complaint {
     unsigned status;
     bool is_page;      /* HTML: not Ollama's */
-    struct slice text; /* plain; empty: the body was no error object */
+    struct slice text; /* plain, never NULL; empty: the body was no error object */
     uint64_t prompt_tokens, context_tokens; /* of an overflow; 0: not said */
 };
 
@@ -33,7 +33,7 @@ static struct slice decode(const struct json_string *string, struct arena *arena
 
     decoded.at = arena_take(arena, decoded.room);
     if (!decoded.at)
-        return (struct slice){ 0 };
+        return SLICE("");
     json_string_decode(string, &decoded);
     return text_slice(&decoded);
 }
@@ -98,7 +98,7 @@ static uint64_t number_after(struct slice text, struct slice words)
 /* The runner's own error body comes as a string within Ollama's. */
 static void unwrap(struct complaint *complaint, struct arena *arena)
 {
-    struct complaint inner = { .status = complaint->status };
+    struct complaint inner = { .status = complaint->status, .text = SLICE("") };
 
     if (slice_starts(complaint->text, SLICE("{")) && read_body(complaint->text, arena, &inner) && inner.text.len)
         *complaint = inner;
@@ -106,7 +106,7 @@ static void unwrap(struct complaint *complaint, struct arena *arena)
 
 static struct complaint complaint_of(unsigned status, struct slice body, struct arena *arena)
 {
-    struct complaint complaint = { .status = status };
+    struct complaint complaint = { .status = status, .text = SLICE("") };
 
     if (read_body(body, arena, &complaint)) {
         unwrap(&complaint, arena);
@@ -116,7 +116,7 @@ static struct complaint complaint_of(unsigned status, struct slice body, struct 
         body.at++;
         body.len--;
     }
-    return (struct complaint){ .status = status, .is_page = slice_starts(body, SLICE("<")) };
+    return (struct complaint){ .status = status, .is_page = slice_starts(body, SLICE("<")), .text = SLICE("") };
 }
 
 /* --- telling ---------------------------------------------------------------------------------------------- */
@@ -404,7 +404,7 @@ void ollama_read_error(unsigned status, struct slice body, struct slice shown_mo
 
 void ollama_read_broken(struct slice error, struct slice shown_model, struct arena *arena, struct refusal *ret_refusal)
 {
-    struct complaint complaint = { .status = 500, .text = error };
+    struct complaint complaint = { .status = 500, .text = error.len ? error : SLICE("") };
     struct text sentence;
 
     unwrap(&complaint, arena);

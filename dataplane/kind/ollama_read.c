@@ -165,7 +165,7 @@ static bool add_token(struct json_reader *json, bool has_alternatives, struct te
         else if (json_string_is(&key, "bytes") && json_peek(json) == JSON_ARRAY)
             is_read = json_skip(json, &bytes);
         else if (has_alternatives && json_string_is(&key, "top_logprobs") && json_peek(json) == JSON_ARRAY)
-            is_read = add_tokens(json, false, &alternatives);
+            is_read = !alternatives.len && add_tokens(json, false, &alternatives); /* twice is not Ollama's */
         else
             is_read = json_skip(json, NULL);
     }
@@ -180,6 +180,8 @@ static bool add_token(struct json_reader *json, bool has_alternatives, struct te
         text_add_slice(out, alternatives.len ? text_slice(&alternatives) : SLICE("[]"));
     }
     text_add_char(out, '}');
+    if (alternatives.err && !out->err)
+        out->err = alternatives.err;
     text_release_wiped(&alternatives);
     return is_read && !json->error;
 }

@@ -123,6 +123,18 @@ void address_leave(struct limits *limits, const struct address *address)
     (void)pthread_mutex_unlock(&shard->lock);
 }
 
+unsigned addresses_live(struct limits *limits)
+{
+    unsigned addresses = 0;
+
+    for (unsigned i = 0; i < ADDRESS_SHARDS; i++) {
+        (void)pthread_mutex_lock(&limits->shards[i].lock);
+        addresses += limits->shards[i].addresses;
+        (void)pthread_mutex_unlock(&limits->shards[i].lock);
+    }
+    return addresses;
+}
+
 static bool may_log(struct address_shard *shard, uint64_t hash, const struct address *address, int64_t now_ms)
 {
     struct address_logged *places = &shard->logged[(hash >> 40) % (ADDRESS_LOG_SLOTS / ADDRESS_LOG_WAYS) * ADDRESS_LOG_WAYS];

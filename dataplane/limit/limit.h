@@ -53,6 +53,8 @@ void rate_take(struct person *person, const struct rate_rule *rule, int64_t now_
 /* Connections, or requests of a real client behind a trusted proxy. False: `max` are open already (0: no limit). */
 bool address_enter(struct limits *limits, const struct address *address, unsigned max);
 void address_leave(struct limits *limits, const struct address *address);
+/* Addresses that have something open now. */
+unsigned addresses_live(struct limits *limits);
 /* True at most once a second and address: for lines about refused addresses. */
 bool address_may_log(struct limits *limits, const struct address *address, int64_t now_ms);
 
@@ -62,7 +64,7 @@ void connection_leave(struct limits *limits);
 unsigned connections_open(const struct limits *limits);
 
 /* Memory held by bodies: at most max_bytes in all, a quarter of it per key. A single body that is larger than the quarter may
- * still have it when the key holds nothing else. False: not now. */
+ * still have it when the key holds nothing else. False: not now. max_bytes 0: no limit; holder NULL: no key, only the sum counts. */
 bool body_reserve(struct limits *limits, struct holder *holder, uint64_t bytes, uint64_t max_bytes);
 void body_release(struct limits *limits, struct holder *holder, uint64_t bytes);
 uint64_t body_bytes(const struct limits *limits);

@@ -1,6 +1,6 @@
 /*
- * The exact sliding window. An admission at t counts for [t, t + window_ms); one more is admitted while fewer than max
- * count. What stays true, under the holder's lock: times on a ring never go down. Workers read the clock each for
+ * The exact sliding window. An admission at t counts for [t, t + window_ms], both ends included because times are whole
+ * milliseconds and the parts cut off may add up to almost one; one more is admitted while fewer than max count. What stays true, under the holder's lock: times on a ring never go down. Workers read the clock each for
  * themselves and may come a little out of order, so "now" is never earlier than what a window has already seen.
  */
 #include "limit_parts.h"
@@ -31,7 +31,7 @@ void window_release(struct window *window)
 
 void window_pass(struct window *window, int64_t window_ms, int64_t now_ms)
 {
-    while (window->count && time_at(window, 0) <= now_ms - window_ms) {
+    while (window->count && time_at(window, 0) < now_ms - window_ms) {
         window->head = (window->head + 1) & (window->room - 1);
         window->count--;
     }

@@ -101,14 +101,12 @@ static void on_life(struct patient *patient, bool is_alive, int64_t now_ms)
         backend_probed(backend, now_ms);
         if (!was_closed)
             patient->list_ms = 0; /* it may come back with other models */
+        atomic_store(&backend->is_probed, true);
     } else {
+        /* One failure may be an Ollama that is starting, too: look_after() decides. */
         enum breaker half_open = BREAKER_HALF_OPEN;
         (void)atomic_compare_exchange_strong(&backend->breaker, &half_open, BREAKER_OPEN);
-        if (backend_is_silent(backend, 0, now_ms))
-            backend_opens(backend, now_ms);
     }
-    if (is_alive || !backend_is_closed(backend)) /* a refusal alone may be an Ollama that is starting, too */
-        atomic_store(&backend->is_probed, true);
 }
 
 static void on_list(struct patient *patient, struct evbuffer *body, int64_t now_ms)
@@ -203,6 +201,7 @@ static void ask_for_life(struct patient *patient, int64_t now_ms)
 
     if (patient->life_count >= MAX_LIFE_PROBES)
         return;
+    backend_asked(backend, now_ms);
     patient->life_ms = now_ms;
     patient->life_count++;
     (void)atomic_compare_exchange_strong(&backend->breaker, &open, BREAKER_HALF_OPEN);
@@ -216,6 +215,11 @@ static void look_after(struct patient *patient, int64_t now_ms)
     bool is_closed = backend_is_closed(backend);
     bool is_missed = atomic_load(&backend->wants_catalog);
 
+    if (is_closed && backend_is_silent(backend, 0, now_ms)) {
+        backend_opens(backend, now_ms);
+        atomic_store(&backend->is_probed, true);
+        is_closed = false;
+    }
     if (!patient->life_ms || now_ms - patient->life_ms >= (is_closed ? LIFE_CLOSED_MS : LIFE_OPEN_MS))
         ask_for_life(patient, now_ms);
     if (patient->has_list_probe || !is_closed)

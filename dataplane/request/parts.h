@@ -167,6 +167,8 @@ void reply_begin_stream(struct request *req, struct text *out);
 size_t reply_chunk_open(struct request *req, struct text *out);
 void reply_chunk_close(struct request *req, struct text *out, size_t from);
 void reply_stream_end(struct request *req, struct text *out);
+/* There is no memory for what must be said: the connection ends, and so does the request. */
+void reply_break_off(struct request *req);
 
 enum verdict health_live(struct request *req);
 enum verdict health_ready(struct request *req);

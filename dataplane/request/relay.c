@@ -162,30 +162,36 @@ static void take_error(struct request *req, const struct event *event)
     request_drive(req);
 }
 
-/* What one read of a stream becomes: a head perhaps, and one chunk. */
+/* What one read of a stream becomes: a head perhaps, and one chunk. False from burst_send(): the request has ended. */
 struct burst {
     struct text *out; /* the worker's scratch */
     size_t chunk;     /* where the chunk's content begins */
     bool is_open;     /* there is a chunk */
 };
 
-static void burst_send(struct request *req, struct burst *burst)
+static bool burst_send(struct request *req, struct burst *burst)
 {
+    if (burst->is_open)
+        reply_chunk_close(req, burst->out, burst->chunk);
+    if (burst->out->err) { /* no memory, half a chunk: the caller sees the connection end */
+        reply_break_off(req);
+        return false;
+    }
     if (!burst->is_open)
-        return;
+        return true;
     burst->is_open = false;
-    reply_chunk_close(req, burst->out, burst->chunk);
     req->last_write_ms = req->last_byte_ms;
     client_write(req->client, text_slice(burst->out));
     if (req->upstream && client_is_full(req->client))
         upstream_pause(req->upstream);
+    return true;
 }
 
 /* What came before the failure still goes out before it. */
 static void fail_burst(struct request *req, struct burst *burst, enum cause cause)
 {
-    burst_send(req, burst);
-    fail(req, cause);
+    if (burst_send(req, burst))
+        fail(req, cause);
 }
 
 static void write_event(struct request *req, struct burst *burst, const struct event *event)
@@ -213,8 +219,8 @@ static bool take_line(struct request *req, struct slice line, struct burst *burs
         return false;
     }
     if (event.error.len) {
-        burst_send(req, burst);
-        take_error(req, &event);
+        if (burst_send(req, burst))
+            take_error(req, &event);
         return false;
     }
     if (!req->has_event) {
@@ -266,14 +272,12 @@ static void on_stream_payload(struct request *req, struct slice payload)
             return;
         text_release(&req->line);
     }
-    if (burst.out->err)
-        cause = CAUSE_NO_MEMORY;
     if (cause)
         fail_burst(req, &burst, cause);
     else if (req->is_whole)
         settle_stream(req, &burst);
     else
-        burst_send(req, &burst);
+        (void)burst_send(req, &burst);
 }
 
 static void on_payload(struct borrower *borrower, struct slice payload)
@@ -351,22 +355,28 @@ static void take_whole(struct request *req)
     text_release_wiped(&body);
 }
 
-/* The framing ended cleanly. A stream without a last event: Ollama stops like that after many equal tokens. */
+/* The framing ended cleanly. The last line may lack its line break; a stream may lack its last event: Ollama stops like that
+ * after many equal tokens. */
 static void finish_stream(struct request *req)
 {
     struct burst burst = { .out = &req->house->out };
 
-    if (!req->has_event || req->line.len) {
+    text_clear(burst.out);
+    if (req->line.len && !take_line(req, text_slice(&req->line), &burst))
+        return;
+    if (!req->has_event) {
         fail(req, CAUSE_UPSTREAM);
         return;
     }
-    log_warn("req=%.*s: backend %s ended the stream without its last line, the caller sees a normal stop",
-             (int)req->record.request_id.len, req->record.request_id.at, req->backend->name);
-    text_clear(burst.out);
-    burst.chunk = reply_chunk_open(req, burst.out);
-    req->endpoint->dialect->stream_finish(&req->answer, burst.out);
-    req->is_whole = true;
-    req->record.finish = SLICE("stop");
+    if (!req->is_whole) {
+        log_warn("req=%.*s: backend %s ended the stream without its last line, the caller sees a normal stop",
+                 (int)req->record.request_id.len, req->record.request_id.at, req->backend->name);
+        if (!burst.is_open)
+            burst.chunk = reply_chunk_open(req, burst.out);
+        req->endpoint->dialect->stream_finish(&req->answer, burst.out);
+        req->is_whole = true;
+        req->record.finish = SLICE("stop");
+    }
     settle_stream(req, &burst);
 }
 
@@ -416,21 +426,28 @@ static void on_lost(struct borrower *borrower, enum upstream_loss loss, const ch
 
 /* ---- time ---- */
 
-static void beat(struct request *req, int64_t now_ms)
+/* False: the request has ended. */
+static bool beat(struct request *req, int64_t now_ms)
 {
     struct text *out = &req->house->out;
+    bool is_first = !req->is_committed;
     size_t chunk;
 
     text_clear(out);
-    if (!req->is_committed)
+    if (is_first)
         reply_begin_stream(req, out);
     chunk = reply_chunk_open(req, out);
     req->endpoint->dialect->stream_heartbeat(&req->answer, out);
     reply_chunk_close(req, out, chunk);
+    if (out->err) {
+        reply_break_off(req);
+        return false;
+    }
     req->last_write_ms = now_ms;
     metrics_count(req->house->metrics, METRIC_HEARTBEATS, 1);
-    if (!out->err && (!client_unsent(req->client) || !req->has_event)) /* a caller that does not read needs none */
+    if (!client_unsent(req->client) || is_first) /* a caller that does not read needs none */
         client_write(req->client, text_slice(out));
+    return true;
 }
 
 /* When the next sign of life to the caller is due; INT64_MAX: never. */
@@ -465,7 +482,7 @@ void relay_look_at_time(struct request *req, int64_t now_ms)
 {
     const struct settings *settings = settings_of(req);
 
-    if (client_is_full(req->client))
+    if (upstream_is_paused(req->upstream))
         req->last_byte_ms = now_ms; /* held back by us: the caller's write_timeout rules */
     if (!req->has_event && now_ms >= req->sent_ms + settings->first_token_timeout_ms) {
         fail(req, CAUSE_FIRST_TOKEN);
@@ -480,7 +497,7 @@ void relay_look_at_time(struct request *req, int64_t now_ms)
         fail(req, CAUSE_BACKEND_DOWN);
         return;
     }
-    if (now_ms >= beat_due_ms(req))
-        beat(req, now_ms);
+    if (now_ms >= beat_due_ms(req) && !beat(req, now_ms))
+        return;
     relay_set_deadline(req, now_ms);
 }

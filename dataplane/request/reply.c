@@ -54,6 +54,16 @@ static void add_head(struct request *req, unsigned status, const char *type, str
         text_add_literal(out, "Connection: keep-alive\r\n");
 }
 
+void reply_break_off(struct request *req)
+{
+    struct client *client = req->client;
+
+    req->record.status = 503;
+    req->record.why = slice_of(cause_row(CAUSE_NO_MEMORY)->code);
+    request_end(req);
+    client_drop(client, false);
+}
+
 static void finish_whole(struct request *req, struct text *out, struct slice body)
 {
     struct client *client = req->client;
@@ -63,9 +73,8 @@ static void finish_whole(struct request *req, struct text *out, struct slice bod
     text_add_literal(out, "\r\n\r\n");
     if (!client_wants_no_body(client))
         text_add_slice(out, body);
-    if (out->err) { /* no memory for an answer: the caller sees the connection end */
-        client_drop(client, false);
-        request_end(req);
+    if (out->err) {
+        reply_break_off(req);
         return;
     }
     req->is_committed = true;
@@ -119,14 +128,13 @@ static void complete_refusal(struct request *req)
 static void add_refusal_fields(struct request *req, struct text *out)
 {
     const struct refusal *refusal = &req->refusal;
-    unsigned status = refusal_status(refusal);
 
-    if (status == 405) {
+    if (refusal->cause == CAUSE_BAD_METHOD) {
         text_add_literal(out, "Allow: ");
         text_add_string(out, req->allow);
         text_add_literal(out, "\r\n");
     }
-    if (status == 401)
+    if (refusal->cause == CAUSE_KEY)
         text_add_literal(out, "WWW-Authenticate: Bearer\r\n");
     if (refusal->retry_after_s) {
         text_add_literal(out, "Retry-After: ");
@@ -241,8 +249,7 @@ void reply_stream_end(struct request *req, struct text *out)
     if (client_is_chunked(client))
         text_add_literal(out, "0\r\n\r\n");
     if (out->err) {
-        client_drop(client, false);
-        request_end(req);
+        reply_break_off(req);
         return;
     }
     client_write(client, text_slice(out));

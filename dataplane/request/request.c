@@ -346,6 +346,8 @@ static void on_head(struct client *client, const struct http_head *head)
     cause = check_head(req, head);
     if (!cause)
         cause = check_framing(req, head);
+    if (cause == CAUSE_BAD_HTTP)
+        client_must_close(client); /* whoever sends two keys may mean two requests */
     if (cause) {
         (void)(cause == CAUSE_BODY_TOO_BIG ? refuse_too_big(req) : request_refuse(req, cause));
         request_drive(req);

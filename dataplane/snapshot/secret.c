@@ -65,9 +65,11 @@ enum err secret_parse(struct slice text, struct secret *ret_secret, struct text 
         return parse_hashed((struct slice){ text.at + 7, text.len - 7 }, ret_secret, why);
     if (text.len > SECRET_MAX_BYTES)
         return refuse(why, "is longer than 256 bytes");
-    for (size_t i = 0; i < text.len; i++)
-        if (text.at[i] < 0x21 || text.at[i] > 0x7e)
-            return refuse(why, "must be printable ASCII without spaces, because it travels in a header");
+    for (size_t i = 0; i < text.len; i++) {
+        bool is_end = i == 0 || i == text.len - 1;
+        if (text.at[i] < (is_end ? 0x21 : 0x20) || text.at[i] > 0x7e)
+            return refuse(why, "must be printable ASCII without a space at either end, because it travels in a header");
+    }
     if (is_like_qk(text)) {
         if (!is_qk(text))
             return refuse(why, "looks like a qk_ key, but its check digits are wrong: it was mistyped or cut");

@@ -2,8 +2,10 @@
  * Timers: connecting (connect_timeout, from upstream_borrow), ending (ENDING_MS, from giving back a whole answer whose framing
  * has not ended), kept (KEPT_MS, from going back to the pool).
  *
- * Reading is edge-triggered: a short read has emptied the socket unless the edge also said that the peer closed.
- * While paused, an edge that comes is remembered in `has_more`.
+ * Reading is edge-triggered and goes on until the kernel has nothing: a reset that comes together with bytes has no edge of its
+ * own (libevent reports it as readable). While paused, an edge that comes is remembered in `has_more`. A connection with more
+ * to read than its turn allows goes onto the ring `again`, which the worker works off once a turn of the loop: event_active()
+ * would be served before anybody else.
  */
 #include "upstream.h"
 
@@ -49,9 +51,12 @@ struct upstream {
     struct backend *backend;      /* counted */
     struct borrower *who;
     int fd;
-    int connect_error; /* errno of a write that learnt it before SO_ERROR was asked */
     enum stage stage;
-    bool was_kept, keeps_alive, is_paused, has_more, is_connected;
+    bool was_kept, keeps_alive, is_paused;
+    bool has_more;      /* the socket may hold bytes whose edge has passed */
+    bool is_full_read;  /* the last read filled the scratch buffer */
+    bool is_again;      /* on the pool's list `again` */
+    struct upstream *next_again;
     unsigned address;      /* index tried */
     unsigned addresses_left;
     struct slice head, body; /* still to send, the borrower's */
@@ -69,6 +74,7 @@ struct upstream_pool {
     size_t scratch_bytes;
     struct upstream busy, kept, dead; /* heads of rings */
     unsigned kept_count;
+    struct upstream *again; /* may be dead by now: freed by the reaper only when off this list */
     struct http_head head; /* parsed into, for the moment of on_head */
 };
 
@@ -136,6 +142,8 @@ void upstream_pool_reap(struct upstream_pool *pool)
 {
     while (pool->dead.next != &pool->dead) {
         struct upstream *up = pool->dead.next;
+        if (up->is_again)
+            (void)upstream_pool_go_on(pool); /* takes every dead one off the list */
         ring_remove(up);
         text_release(&up->head_text);
         (void)backend_unref(up->backend);
@@ -240,6 +248,7 @@ enum err upstream_borrow(struct upstream_pool *pool, struct backend *backend, st
     if (up) {
         up->was_kept = true;
         up->stage = STAGE_HEAD;
+        up->is_full_read = false;
         up->received = 0;
         up->scanned = 0;
     } else {
@@ -265,6 +274,11 @@ bool upstream_was_kept(const struct upstream *up)
     return up->was_kept;
 }
 
+bool upstream_is_paused(const struct upstream *up)
+{
+    return up->is_paused;
+}
+
 bool upstream_is_sent(const struct upstream *up)
 {
     return up->head.len == 0 && up->body.len == 0;
@@ -284,6 +298,8 @@ static struct slice after(struct slice slice, size_t done)
  * backend said before it ended. */
 static void flush(struct upstream *up)
 {
+    if (up->stage == STAGE_CONNECTING)
+        return; /* a write would take the error that on_connected() looks for */
     while (up->head.len || up->body.len) {
         struct iovec pieces[2] = { { (void *)up->head.at, up->head.len }, { (void *)up->body.at, up->body.len } };
         struct msghdr message = { .msg_iov = up->head.len ? pieces : pieces + 1, .msg_iovlen = up->head.len ? 2 : 1 };
@@ -292,11 +308,8 @@ static void flush(struct upstream *up)
 
         if (sent < 0 && errno == EINTR)
             continue;
-        if (sent < 0) {
-            if (up->stage == STAGE_CONNECTING && errno != EAGAIN)
-                up->connect_error = errno; /* told once, here or by SO_ERROR */
+        if (sent < 0)
             return;
-        }
         of_head = (size_t)sent < up->head.len ? (size_t)sent : up->head.len;
         up->head = after(up->head, of_head);
         up->body = after(up->body, (size_t)sent - of_head);
@@ -314,7 +327,7 @@ static void keep(struct upstream *up)
 {
     struct upstream_pool *pool = up->pool;
 
-    if (!up->keeps_alive || !upstream_is_sent(up) || pool->kept_count >= MAX_KEPT) {
+    if (!up->keeps_alive || up->is_full_read || !upstream_is_sent(up) || pool->kept_count >= MAX_KEPT) {
         bury(up);
         return;
     }
@@ -434,9 +447,10 @@ static void feed(struct upstream *up, struct slice bytes)
         up->who->on_turn(up->who);
 }
 
-static void on_eof(struct upstream *up)
+/* The backend ended its side: orderly with a FIN, or with a reset. */
+static void on_eof(struct upstream *up, bool is_orderly)
 {
-    if (up->stage == STAGE_BODY && up->framing.framing == HTTP_UNTIL_CLOSE) {
+    if (is_orderly && up->stage == STAGE_BODY && up->framing.framing == HTTP_UNTIL_CLOSE) {
         up->keeps_alive = false;
         end_exchange(up, false);
         return;
@@ -454,13 +468,22 @@ static bool is_reading(const struct upstream *up)
     return (up->stage == STAGE_HEAD || up->stage == STAGE_BODY) && !up->is_paused;
 }
 
-static void read_some(struct upstream *up, bool is_closed)
+static void read_again(struct upstream *up)
+{
+    if (up->is_again)
+        return;
+    up->is_again = true;
+    up->next_again = up->pool->again;
+    up->pool->again = up;
+}
+
+static void read_some(struct upstream *up)
 {
     for (unsigned reads = 0; is_reading(up); reads++) {
         ssize_t got;
 
         if (reads == MAX_READS) {
-            event_active(&up->event, EV_READ | (is_closed ? EV_CLOSED : 0), 0);
+            read_again(up);
             return;
         }
         got = read(up->fd, up->pool->scratch, up->pool->scratch_bytes);
@@ -469,26 +492,38 @@ static void read_some(struct upstream *up, bool is_closed)
         if (got < 0 && errno == EAGAIN)
             return;
         if (got <= 0) {
-            on_eof(up);
+            on_eof(up, got == 0);
             return;
         }
+        up->is_full_read = (size_t)got == up->pool->scratch_bytes;
         feed(up, (struct slice){ up->pool->scratch, (size_t)got });
-        if ((size_t)got < up->pool->scratch_bytes && !is_closed)
-            return;
     }
     if (up->is_paused)
         up->has_more = true;
 }
 
+bool upstream_pool_go_on(struct upstream_pool *pool)
+{
+    struct upstream *up = pool->again;
+
+    pool->again = NULL;
+    while (up) {
+        struct upstream *next = up->next_again;
+        up->is_again = false;
+        if (up->stage != STAGE_DEAD)
+            read_some(up);
+        up = next;
+    }
+    return pool->again != NULL;
+}
+
 static void on_connected(struct upstream *up)
 {
-    int error = up->connect_error;
+    int error = 0;
     socklen_t bytes = sizeof error;
 
-    if (!error)
-        (void)getsockopt(up->fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+    (void)getsockopt(up->fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
     if (error) {
-        up->connect_error = 0;
         shut(up);
         if (start_connecting(up))
             return;
@@ -521,7 +556,9 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     if (what & EV_WRITE)
         flush(up);
     if (what & (EV_READ | EV_CLOSED))
-        read_some(up, (what & EV_CLOSED) != 0);
+        read_some(up);
+    if ((what & EV_CLOSED) && up->stage == STAGE_KEPT)
+        bury(up); /* the answer was whole, and the connection ended with it */
 }
 
 void upstream_pause(struct upstream *up)
@@ -536,8 +573,7 @@ void upstream_resume(struct upstream *up)
     up->is_paused = false;
     if (up->has_more) {
         up->has_more = false;
-        /* The edge may have told of the end, too: read on until the kernel says so. */
-        event_active(&up->event, EV_READ | EV_CLOSED, 0);
+        read_again(up);
     }
 }
 

@@ -38,7 +38,9 @@ struct borrower {
 struct upstream_pool *upstream_pool_new(struct event_base *base, struct wheel *wheel, char *scratch,
                                         size_t scratch_bytes);
 void upstream_pool_free(struct upstream_pool *pool);
-/* Frees what was given back in this turn of the loop. */
+/* Once a turn of the loop: reads on where there was more than one turn's share. True: there still is. */
+bool upstream_pool_go_on(struct upstream_pool *pool);
+/* Once a turn of the loop, after upstream_pool_go_on(): frees what was closed in it. */
 void upstream_pool_reap(struct upstream_pool *pool);
 
 /*
@@ -55,8 +57,9 @@ void upstream_send(struct upstream *upstream, struct slice head, struct slice bo
 bool upstream_is_sent(const struct upstream *upstream);
 /* Bytes from the backend since the exchange began, heads of 1xx included. */
 uint64_t upstream_received(const struct upstream *upstream);
-/* Holds the backend back / goes on. Going on may call back before it returns. */
+/* Holds the backend back / goes on, in the loop's next turn. */
 void upstream_pause(struct upstream *upstream);
+bool upstream_is_paused(const struct upstream *upstream);
 void upstream_resume(struct upstream *upstream);
 /*
  * Back to the pool when the exchange is over and the connection may be kept; else it is closed fully, now. With `is_whole` the

@@ -276,10 +276,14 @@ static void *run(void *arg)
 {
     struct worker *worker = arg;
 
+    bool has_more = false; /* somebody had more to do than one turn's share */
+
     log_thread_start();
     while (!worker->is_over && !has_drained(worker)) {
         set_tick(worker);
-        (void)event_base_loop(worker->base, EVLOOP_ONCE);
+        (void)event_base_loop(worker->base, has_more ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        has_more = clients_go_on(&worker->house.clients);
+        has_more |= upstream_pool_go_on(worker->house.pool);
         requests_reap(&worker->house);
         clients_reap(&worker->house.clients);
         upstream_pool_reap(worker->house.pool);

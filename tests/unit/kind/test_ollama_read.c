@@ -33,7 +33,7 @@ TEST(what_is_no_line_of_ollama_is_bad)
         "{\"message\":{\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},\"done\":false}",
         "{\"message\":{\"tool_calls\":[{\"function\":{\"name\":\"f\",\"index\":\"0\"}}]},\"done\":false}",
         "{\"message\":{\"content\":\"x\"},\"logprobs\":{},\"done\":false}", "{\"message\":{\"content\":\"x\"},\"logprobs\":[5],\"done\":false}",
-        "{\"error\":5}",
+        "{\"message\":{},\"logprobs\":[{\"top_logprobs\":[],\"top_logprobs\":[]}],\"done\":false}", "{\"error\":5}",
     };
 
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {

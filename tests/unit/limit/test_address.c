@@ -48,10 +48,12 @@ TEST(sixty_four_thousand_addresses_come_and_go)
             struct address address = address_number(i);
             CHECK(!address_enter(limits, &address, 1));
         }
+        CHECK_EQ(addresses_live(limits), ADDRESSES);
         for (unsigned i = 0; i < ADDRESSES; i++) {
             struct address address = address_number(i);
             address_leave(limits, &address);
         }
+        CHECK_EQ(addresses_live(limits), 0);
     }
     limits_free(limits);
 }

@@ -129,6 +129,28 @@ TEST(beyond_ten_thousand_live_names_everybody_new_is_other)
     limits_free(limits);
 }
 
+TEST(names_that_are_borrowed_long_do_not_keep_the_others_from_going)
+{
+    struct rate_rule rule = { .max_requests = 3, .window_ms = 1000 };
+    struct limits *limits = limits_new();
+    struct holder *holder = holder_new(limits);
+    struct person *long_ones[5];
+    bool is_other;
+
+    for (unsigned i = 0; i < LIMIT_MAX_PERSONS; i++)
+        come(holder, i, &rule, 0, &is_other);
+    for (unsigned i = 0; i < 5; i++)
+        long_ones[i] = borrow_number(holder, i, rule.window_ms, 0, &is_other);
+    come(holder, LIMIT_MAX_PERSONS, &rule, 999, &is_other);
+    CHECK(is_other);
+    come(holder, LIMIT_MAX_PERSONS, &rule, 1000, &is_other);
+    CHECK(!is_other);
+    for (unsigned i = 0; i < 5; i++)
+        person_give_back(long_ones[i]);
+    CHECK(persons_live(holder) < LIMIT_MAX_PERSONS);
+    limits_free(limits);
+}
+
 TEST(names_that_go_make_room_for_any_number_of_others)
 {
     struct rate_rule rule = { .max_requests = 3, .window_ms = 100 };

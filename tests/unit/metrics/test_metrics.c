@@ -272,6 +272,31 @@ TEST(too_many_models_are_counted_as_other_and_none_is_lost)
     metrics_free(metrics);
 }
 
+TEST(many_models_are_told_apart)
+{
+    struct metrics *metrics = metrics_new();
+    struct metrics_shard *shards[2] = { metrics_shard_new(metrics), metrics_shard_new(metrics) };
+    struct text out;
+    char model[16], wanted[128];
+    enum { MODELS = 200 };
+
+    for (unsigned round = 0; round < MODELS; round++) {
+        for (unsigned i = round; i < MODELS; i++) {
+            (void)snprintf(model, sizeof model, "model-%u", i);
+            metrics_count_request(shards[(i + round) % 2], &(struct metrics_request){ .model = slice_of(model), .status = 200 });
+        }
+    }
+    out = page(metrics, &nothing);
+    for (unsigned i = 0; i < MODELS; i++) {
+        (void)snprintf(wanted, sizeof wanted, "\nqwen_gateway_request_seconds_count{model=\"model-%u\"} %u\n", i, i + 1);
+        CHECK_ROW(strstr(out.at, wanted), wanted);
+        (void)snprintf(wanted, sizeof wanted, ",model=\"model-%u\",backend=\"\",status=\"2xx\",reason=\"\"} %u\n", i, i + 1);
+        CHECK_ROW(strstr(out.at, wanted), wanted);
+    }
+    text_release(&out);
+    metrics_free(metrics);
+}
+
 enum { THREADS = 4, EACH = 20000 };
 
 static struct metrics *shared;

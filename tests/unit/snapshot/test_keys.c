@@ -173,7 +173,7 @@ TEST(a_key_may_have_1_to_256_bytes_of_printable_ascii)
 
 TEST(bad_keys_are_refused_with_file_line_and_place_and_never_quoted)
 {
-#define ASCII "must be printable ASCII without spaces, because it travels in a header"
+#define ASCII "must be printable ASCII without a space at either end, because it travels in a header"
 #define NAMED "must not hold spaces, control characters, /, = or \", nor begin with !: it stands in the log"
     static const struct refusal rows[] = {
         { "auth: {valid_keys: []}\n",
@@ -273,7 +273,7 @@ TEST(a_key_may_stand_in_a_file_of_its_own)
         { "", 0600, NULL, "must hold one line, the key", false },
         { "\n", 0600, NULL, "must hold one line, the key", false },
         { "a\nb\n", 0600, NULL, "must hold one line, the key", false },
-        { "a b\n", 0600, NULL, "without spaces, because it travels in a header", false },
+        { " ab\n", 0600, NULL, "without a space at either end, because it travels in a header", false },
     };
     char folder[] = "/tmp/test_keys_XXXXXX", path[64], yaml[256];
     const char *why, *warnings;
