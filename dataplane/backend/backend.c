@@ -122,6 +122,11 @@ void backend_asked(struct backend *backend, int64_t now_ms)
     (void)atomic_compare_exchange_strong(&backend->asked_ms, &none, now_ms);
 }
 
+void backend_not_asked(struct backend *backend)
+{
+    atomic_store(&backend->asked_ms, 0);
+}
+
 void backend_opens(struct backend *backend, int64_t now_ms)
 {
     enum breaker closed = BREAKER_CLOSED;

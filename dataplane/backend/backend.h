@@ -100,6 +100,7 @@ bool backend_is(const struct backend *backend, const struct backend_rule *rule);
 
 /* News from workers and probes. Each is a few atomics. */
 void backend_asked(struct backend *backend, int64_t now_ms);   /* a probe sets out */
+void backend_not_asked(struct backend *backend);               /* it could not: that is no evidence against the backend */
 void backend_lives(struct backend *backend, int64_t now_ms);   /* a byte came from there */
 void backend_failed(struct backend *backend, int64_t now_ms);  /* connecting failed, or it ended before its first byte */
 void backend_opens(struct backend *backend, int64_t now_ms);   /* no life for BACKEND_NO_LIFE_MS */

@@ -1,6 +1,7 @@
 /*
  * Timers: one deadline a client, meaning what its stage and its unsent bytes make it mean.
  *     HEAD, nothing read yet   head_timeout on a new connection, idle_timeout between two requests: closed silently
+ *                              while draining DRAIN_PATIENCE_MS
  *     HEAD, some bytes         head_timeout from the first byte: on_slow
  *     BODY, HELD               body_timeout from the head: on_slow
  *     unsent bytes             write_timeout from the last progress: on_gone
@@ -36,6 +37,7 @@ enum {
     LINGER_TURNS = 15,
     MAX_PIPELINED_BYTES = 256 << 10, /* what may wait in `in` behind a request; beyond it the socket's buffer holds it */
     KEEPALIVE_MARGIN_MS = 5000,
+    DRAIN_PATIENCE_MS = 500,
 };
 
 enum stage { STAGE_HEAD, STAGE_BODY, STAGE_HELD, STAGE_BUSY, STAGE_LINGER, STAGE_DEAD };
@@ -169,21 +171,24 @@ void clients_drop_all(struct client_house *house)
         lose(house->ring->live.next, false);
 }
 
+static void be_patient(struct client *client, int64_t ms)
+{
+    wheel_set(client->house->wheel, &client->deadline, clock_ms() + ms);
+}
+
 void clients_close_idle(struct client_house *house)
 {
     struct client *client, *next;
 
     for (client = house->ring->live.next; client != &house->ring->live; client = next) {
         next = client->next;
-        if (client->stage == STAGE_HEAD && client->in.len == 0 && !client->has_more &&
-            client->has_served && client->out.len == 0)
+        if (client->stage != STAGE_HEAD || client->in.len || client->has_more || client->out.len)
+            continue;
+        if (client->has_served)
             bury(client);
+        else /* a caller that has only just connected may be about to ask */
+            be_patient(client, DRAIN_PATIENCE_MS);
     }
-}
-
-static void be_patient(struct client *client, int64_t ms)
-{
-    wheel_set(client->house->wheel, &client->deadline, clock_ms() + ms);
 }
 
 enum err client_new(struct client_house *house, int fd, const struct address *peer, bool is_uncounted)

@@ -8,10 +8,12 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "clock.h"
@@ -162,6 +164,16 @@ static bool address_as_text(const struct backend *backend, unsigned index, char 
     return inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr, out, room);
 }
 
+/* Is there a descriptor for a probe? Where there is none, not the backend is to blame. */
+static bool can_ask(void)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (fd >= 0)
+        (void)close(fd);
+    return fd >= 0;
+}
+
 static bool ask(struct patient *patient, bool is_list, const char *path)
 {
     struct timeval patience = { .tv_sec = BACKEND_NO_LIFE_MS / 1000 };
@@ -201,6 +213,10 @@ static void ask_for_life(struct patient *patient, int64_t now_ms)
 
     if (patient->life_count >= MAX_LIFE_PROBES)
         return;
+    if (!can_ask()) {
+        backend_not_asked(backend);
+        return;
+    }
     backend_asked(backend, now_ms);
     patient->life_ms = now_ms;
     patient->life_count++;

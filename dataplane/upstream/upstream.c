@@ -174,6 +174,18 @@ static void lose(struct upstream *up, enum upstream_loss loss, const char *why)
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
+/* Where all descriptors are in use, a kept connection gives up its own. */
+static int open_socket(struct upstream_pool *pool, int family)
+{
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && pool->kept.prev != &pool->kept) {
+        bury(pool->kept.prev); /* the one kept longest */
+        fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    }
+    return fd;
+}
+
 static bool start_connecting(struct upstream *up)
 {
     const struct sockaddr_storage *address;
@@ -183,7 +195,7 @@ static bool start_connecting(struct upstream *up)
         unsigned index = up->address++ % up->backend->address_count;
         up->addresses_left--;
         address = &up->backend->addresses[index];
-        up->fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        up->fd = open_socket(up->pool, address->ss_family);
         if (up->fd < 0)
             return false;
         (void)setsockopt(up->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -255,6 +267,7 @@ enum err upstream_borrow(struct upstream_pool *pool, struct backend *backend, st
         up = make(pool, backend, connect_timeout_ms);
         if (!up)
             return ERR_NO_MEMORY;
+        errno = ECONNREFUSED; /* a host without an address makes no call that would set it */
         if (!start_connecting(up)) {
             int reason = errno;
             ring_add(&pool->busy, up);

@@ -27,7 +27,7 @@
 #include "upstream.h"
 #include "wheel.h"
 
-enum { SCRATCH_BYTES = 64 << 10, ACCEPT_BURST = 64, ACCEPT_PAUSE_MS = 100, MAX_LISTENERS = 16 };
+enum { SCRATCH_BYTES = 64 << 10, ACCEPT_BURST = 64, ACCEPT_PAUSE_MS = 100, SAY_FULL_MS = 10000, MAX_LISTENERS = 16 };
 
 struct mail {
     struct snapshot *snapshot; /* new ones, counted; NULL: as before */
@@ -49,6 +49,7 @@ struct worker {
     size_t listener_count;
     unsigned max_connections;
     struct deadline accept_again;
+    int64_t said_full_ms; /* when it was last said that no connection can be accepted */
     struct wheel wheel;
     struct request_house house;
     bool is_accepting, is_over;
@@ -63,9 +64,11 @@ static void pause_accepting(struct worker *worker, int reason)
 {
     for (size_t i = 0; i < worker->listener_count; i++)
         (void)event_del(&worker->listener_events[i]);
-    if (!deadline_is_set(&worker->accept_again))
+    if (clock_ms() - worker->said_full_ms >= SAY_FULL_MS) {
+        worker->said_full_ms = clock_ms();
         log_warn("no new connections for a moment: %s",
                  reason == EMFILE || reason == ENFILE ? "all file descriptors are in use" : "the kernel is out of memory");
+    }
     wheel_set(&worker->wheel, &worker->accept_again, clock_ms() + ACCEPT_PAUSE_MS);
 }
 

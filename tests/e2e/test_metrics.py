@@ -1,0 +1,115 @@
+"""/metrics, /healthz, /readyz, and the operator listener, which only reads."""
+
+import re
+
+import pytest
+
+from fake import last_line, line
+from gateway import KEY
+from processes import free_port
+from wire import wait_for
+
+
+def test_metrics_are_prometheus_text(gateway):
+    gateway.chat()
+    answer = gateway.operator("/metrics")
+    assert answer.header("Content-Type").startswith("text/plain")
+    families = set(re.findall(r"^# TYPE (\S+) (?:counter|gauge|histogram)$", answer.text, re.MULTILINE))
+    helped = set(re.findall(r"^# HELP (\S+) \S", answer.text, re.MULTILINE))
+    assert families and families == helped
+    for name, _, _ in gateway.metrics():
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        assert name in families or base in families, name
+        assert name.startswith(("qwen_gateway_", "process_")), name
+
+
+@pytest.mark.parametrize("name", ["requests_total", "request_seconds", "first_token_seconds", "tokens_total", "in_flight",
+                                  "backend_up", "log_dropped_total"])
+def test_each_named_metric_is_there(gateway, name):
+    gateway.stream()
+    wait_for(lambda: f"# TYPE qwen_gateway_{name} " in gateway.operator("/metrics").text)
+
+
+def grown(gateway, name, **labels):
+    before = gateway.metric(name, **labels)
+    return lambda: gateway.metric(name, **labels) - before
+
+
+def test_requests_and_tokens_are_counted(gateway, fake):
+    requests = grown(gateway, "requests_total")
+    tokens = grown(gateway, "tokens_total")
+    firsts, totals = grown(gateway, "first_token_seconds_count"), grown(gateway, "request_seconds_count")
+    fake.script_lines(line("a"), last_line(prompt=100, produced=7))
+    gateway.stream()
+    gateway.chat(key="wrong")
+    wait_for(lambda: requests() == 2)
+    assert tokens() == 107
+    assert firsts() == 1 and totals() >= 1
+
+
+def test_labels_never_hold_key_user_or_path(gateway):
+    gateway.chat(headers={"X-User-Id": "alice"}, model="some-made-up-model")
+    gateway.get("/some/made/up/path")
+    gateway.chat(key="SECRET-KEY")
+    text = gateway.operator("/metrics").text
+    for word in ("alice", "made", "SECRET", KEY, "key1", "/v1", "127.0.0.1"):
+        assert word not in text, word
+
+
+def test_histograms_are_cumulative(gateway):
+    gateway.stream()
+    for name in ("request_seconds", "first_token_seconds"):
+        series = {}
+        for found, labels, value in gateway.metrics():
+            if found == f"qwen_gateway_{name}_bucket":
+                rest = tuple(sorted((k, v) for k, v in labels.items() if k != "le"))
+                series.setdefault(rest, []).append((float(labels["le"]), value))
+        assert series
+        for rest, buckets in series.items():
+            assert buckets == sorted(buckets) and buckets[-1][0] == float("inf")
+            assert [count for _, count in buckets] == sorted(count for _, count in buckets)
+            assert buckets[-1][1] == gateway.metric(f"{name}_count", **dict(rest))
+
+
+def test_in_flight_rises_and_falls(gateway, fake):
+    fake.script(silent=True)
+    wire = gateway.open_chat()
+    fake.wait_chats(1, "running")
+    assert gateway.metric("in_flight") == 1
+    wire.close()
+    wait_for(lambda: gateway.metric("in_flight") == 0)
+
+
+def test_metrics_are_not_on_the_callers_listener(gateway):
+    assert gateway.get("/metrics").status == 404
+
+
+@pytest.mark.parametrize("method,path", [("POST", "/metrics"), ("PUT", "/metrics"), ("DELETE", "/healthz"),
+                                         ("POST", "/reload"), ("POST", "/v1/chat/completions")])
+def test_the_operator_listener_changes_nothing(gateway, method, path):
+    assert gateway.operator(path, method).status in (404, 405, 501)
+
+
+def test_health_needs_no_key_on_both_listeners(gateway):
+    for path, said in (("/healthz", {"status": "ok"}), ("/readyz", {"status": "ready"})):
+        for answer in (gateway.get(path, key=None), gateway.get(path, key="wrong"), gateway.operator(path)):
+            assert (answer.status, answer.json) == (200, said)
+
+
+def test_the_whitelist_holds_for_health_too(start_gateway):
+    gateway = start_gateway(whitelist={"enabled": True, "ips": ["127.0.0.1"]})
+    assert gateway.wire(source="127.0.0.2").is_closed()
+    assert gateway.get("/healthz", key=None).status == 200
+
+
+def test_the_operator_listener_may_be_a_port(start_gateway):
+    gateway = start_gateway(operator_listen=f"127.0.0.1:{free_port()}")
+    assert gateway.operator("/healthz").status == 200
+    assert gateway.operator("/metrics").status == 200
+
+
+def test_a_broken_request_to_the_operator_listener_does_no_harm(gateway):
+    wire = gateway.operator_wire()
+    wire.send_as_far_as_possible(b"\x00\xff" * 1000 + b"\r\n\r\n")
+    wire.until_closed()
+    assert gateway.operator("/healthz").status == 200
