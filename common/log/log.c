@@ -121,7 +121,8 @@ static void count_left_over(void)
 {
     for (unsigned i = 0; i < the_log.lane_count; i++) {
         const struct ring *ring = &the_log.lanes[i].rings[LANE_REQUESTS];
-        atomic_fetch_add(&the_log.dropped, ring_count_lines(ring, atomic_load(&ring->read), atomic_load(&ring->written)));
+        uint64_t lines = ring_count_lines(ring, atomic_load(&ring->read), atomic_load(&ring->written));
+        atomic_fetch_add(&the_log.dropped, lines);
     }
 }
 
@@ -371,7 +372,8 @@ void log_say(enum log_level level, const char *format, ...)
 {
     char message[MESSAGE_MAX] __attribute__((uninitialized)); /* both are written before they are read */
     char memory[LOG_LINE_MAX] __attribute__((uninitialized));
-    struct text line = { .at = memory, .room = sizeof memory, .max = sizeof memory - 1 }; /* on the stack: it cannot grow */
+    /* On the stack: with max set to its room it never grows. */
+    struct text line = { .at = memory, .room = sizeof memory, .max = sizeof memory - 1 };
     va_list args;
     int len;
 

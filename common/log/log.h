@@ -23,15 +23,17 @@ struct log_options {
 
 /* Opens the file (append, 0640) and starts the thread. ERR_SYSTEM with a sentence. */
 enum err log_open(const struct log_options *options, struct text *why);
-/* Writes out what is in the lanes (waiting at most wait_ms for a stuck file), ends the thread, closes. Lines after it: stderr. */
+/* Writes out what is in the lanes (waiting at most wait_ms for a stuck file), ends the thread, closes. Lines after it:
+ * stderr. */
 void log_close(int64_t wait_ms);
-/* After a rotation: opens the file anew by its name (asynchronously, on the log's thread; failing keeps the old one and says so). */
+/* After a rotation: opens the file anew by its name (asynchronously, on the log's thread; failing keeps the old one
+ * and says so). */
 void log_reopen(void);
 /* After a reload. A changed file is opened like log_reopen(). */
 void log_reconfigure(enum log_level level, bool is_json, const char *file);
 
-/* Gives the calling thread its lane, and back: every thread has stopped before log_close(), which does it for its caller. Threads
- * without a lane log with a lock and never block on it for longer than a copy. */
+/* Gives the calling thread its lane, and back: every thread has stopped before log_close(), which does it for its
+ * caller. Threads without a lane log with a lock and never block on it for longer than a copy. */
 void log_thread_start(void);
 void log_thread_stop(void);
 
@@ -41,8 +43,8 @@ enum { LOG_LINE_MAX = 4096 };
 /* One request line, without its newline. False: dropped (and counted). */
 bool log_request_line(struct slice line);
 bool log_is_json(void);
-/* Request lines dropped since the start. After log_close() also those that could not be written any more (on stderr, where both
- * kinds wait in one place, the daemon's own among them). */
+/* Request lines dropped since the start. After log_close() also those that could not be written any more (on stderr,
+ * where both kinds wait in one place, the daemon's own among them). */
 uint64_t log_dropped(void);
 
 /*

@@ -1,6 +1,7 @@
 /*
  * log_parts - what the files of this room share; nobody else includes it.
- * log.c: the door, and the daemon's lines. ring.c: a lane's bytes. sink.c: a file, pipe or socket and what it takes now.
+ * log.c: the door, and the daemon's lines. ring.c: a lane's bytes. sink.c: a file, pipe or socket and what it takes
+ * now.
  * writer.c: the thread between them.
  */
 #pragma once

@@ -1,7 +1,7 @@
 /*
- * Whole lines only: what a ring gives up (`read`) always ends at a line's end. When the other side takes a line in part, the
- * part is remembered and the rest goes first when it takes something again; when the file was replaced or emptied in between, the
- * line goes again from its start.
+ * Whole lines only: what a ring gives up (`read`) always ends at a line's end. When the other side takes a line in
+ * part, the part is remembered and the rest goes first when it takes something again; when the file was replaced or
+ * emptied in between, the line goes again from its start.
  */
 #include <assert.h>
 #include <errno.h>

@@ -140,7 +140,8 @@ static void open_wanted(void)
     if (is_stderr || fd >= 0)
         use_file(fd);
     else
-        log_error("cannot open the log file %s (%s), going on with the one that was open", file ? file : "", strerror(errno));
+        log_error("cannot open the log file %s (%s), going on with the one that was open", file ? file : "",
+                  strerror(errno));
     free(file);
 }
 

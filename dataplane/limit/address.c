@@ -1,7 +1,7 @@
 /*
  * What one address has open, in shards so that workers seldom meet. An address is in its shard's table while its
- * count is not zero. Lines about refused addresses go by a table of fixed size: when all of an address's places are taken
- * by others of the last second, its line is left out rather than said too often.
+ * count is not zero. Lines about refused addresses go by a table of fixed size: when all of an address's places are
+ * taken by others of the last second, its line is left out rather than said too often.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -137,7 +137,8 @@ unsigned addresses_live(struct limits *limits)
 
 static bool may_log(struct address_shard *shard, uint64_t hash, const struct address *address, int64_t now_ms)
 {
-    struct address_logged *places = &shard->logged[(hash >> 40) % (ADDRESS_LOG_SLOTS / ADDRESS_LOG_WAYS) * ADDRESS_LOG_WAYS];
+    unsigned home = (unsigned)(hash >> 40) % (ADDRESS_LOG_SLOTS / ADDRESS_LOG_WAYS);
+    struct address_logged *places = &shard->logged[home * ADDRESS_LOG_WAYS];
     struct address_logged *place = NULL;
 
     for (unsigned i = 0; i < ADDRESS_LOG_WAYS; i++) {

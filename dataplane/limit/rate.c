@@ -1,7 +1,8 @@
 /*
  * The exact sliding window. An admission at t counts for [t, t + window_ms], both ends included because times are whole
- * milliseconds and the parts cut off may add up to almost one; one more is admitted while fewer than max count. What stays true, under the holder's lock: times on a ring never go down. Workers read the clock each for
- * themselves and may come a little out of order, so "now" is never earlier than what a window has already seen.
+ * milliseconds and the parts cut off may add up to almost one; one more is admitted while fewer than max count.
+ * What stays true, under the holder's lock: times on a ring never go down. Workers read the clock each for themselves
+ * and may come a little out of order, so "now" is never earlier than what a window has already seen.
  */
 #include "limit_parts.h"
 
@@ -80,7 +81,7 @@ static struct rate_state window_state(const struct window *window, unsigned max,
         return state;
     state.is_full = window->count >= max;
     if (state.is_full) /* a reload may have left more on the ring than are allowed now */
-        state.reset_ms = time_at(window, window->count - max) + window_ms - now_ms;
+        state.reset_ms = time_at(window, window->count - max) + window_ms + 1 - now_ms;
     else if (window->count)
         state.reset_ms = newest_of(window) + window_ms - now_ms;
     state.remaining = state.is_full ? 0 : max - window->count;
@@ -146,7 +147,8 @@ static struct rate_state take(struct person *person, const struct rate_rule *rul
 
     if (state.is_full)
         return state;
-    if ((rule->max_requests && !window_reserve(&person->window)) || (rule->max_total && !window_reserve(&holder->total))) {
+    if ((rule->max_requests && !window_reserve(&person->window)) ||
+        (rule->max_total && !window_reserve(&holder->total))) {
         /* What cannot be remembered cannot be admitted. */
         return (struct rate_state){ .is_full = true, .limit = state.limit, .reset_ms = NO_MEMORY_RESET_MS };
     }

@@ -21,9 +21,9 @@ enum {
 static_assert((int)LINE_MAX_BYTES < (int)LOG_LINE_MAX, "the log would cut it, and JSON would not be JSON");
 
 /*
- * Bytes that may stand in a field as they are. Controls, space and `"` in no field; `/` and `=` not in names from outside,
- * where they would pretend to be another's name or another field; a backslash not in JSON. Bytes above 0x7f are looked at one
- * character at a time.
+ * Bytes that may stand in a field as they are. Controls, space and `"` in no field; `/` and `=` not in names from
+ * outside, where they would pretend to be another's name or another field; a backslash not in JSON. Bytes above 0x7f
+ * are looked at one character at a time.
  */
 enum rule { FIELD = 1, NAME = 2, JSON = 4 };
 static const unsigned char fits[256] = {
@@ -49,8 +49,8 @@ static size_t character(struct slice rest)
 }
 
 /*
- * A line being made, in one of its two forms, by a cursor into room that was reserved for the longest one. Fields have been
- * cleaned, so that nothing but a backslash needs escaping in JSON, and nothing at all in the text form.
+ * A line being made, in one of its two forms, by a cursor into room that was reserved for the longest one. Fields have
+ * been cleaned, so that nothing but a backslash needs escaping in JSON, and nothing at all in the text form.
  */
 struct line {
     char *at;
@@ -87,7 +87,8 @@ static void add_digits(struct line *line, uint64_t number)
     add(line, (struct slice){ digits + at, sizeof digits - at });
 }
 
-/* Takes a character that does not simply fit off the front. It becomes one `_`; a byte that is no character does as well. */
+/* Takes a character that does not simply fit off the front. It becomes one `_`; a byte that is no character does as
+ * well. */
 static void add_odd(struct line *line, struct slice *rest, enum rule rule)
 {
     size_t len = character(*rest);
@@ -132,7 +133,8 @@ static void add_value(struct line *line, struct slice value, size_t max_bytes)
     add_clean(line, value, max_bytes, line->is_json ? JSON : FIELD);
 }
 
-/* What stands before a value: in JSON `,"name":`, in text ` name=`, or for the fixed fields without a name only a space. */
+/* What stands before a value: in JSON `,"name":`, in text ` name=`, or for the fixed fields without a name only a
+ * space. */
 enum before { NAMED, BARE };
 static void add_before(struct line *line, struct slice name, enum before before)
 {
@@ -301,7 +303,8 @@ void record_format(const struct record *record, int64_t now_us, int64_t wall_ms,
 void record_close(struct record *record, struct metrics_shard *shard, int64_t now_us)
 {
     char memory[LINE_MAX_BYTES + 1] __attribute__((uninitialized)); /* written before it is read */
-    struct text line = { .at = memory, .room = sizeof memory, .max = sizeof memory - 1 }; /* on the stack: it cannot grow */
+    /* On the stack: with max set to its room it never grows. */
+    struct text line = { .at = memory, .room = sizeof memory, .max = sizeof memory - 1 };
     struct metrics_request request = {
         .dialect = record->dialect,
         .model = record->model_label,

@@ -1,6 +1,7 @@
 /*
- * meter - the record of one request: filled in as the request goes, closed once at its end, where it becomes one log line
- * (behaviour.md 2.4) and one entry in the metrics. Lives in the request; slices point to what lives as long as the request.
+ * meter - the record of one request: filled in as the request goes, closed once at its end, where it becomes one log
+ * line (behaviour.md 2.4) and one entry in the metrics. Lives in the request; slices point to what lives as long as the
+ * request.
  * Prompts, answers and secrets have no field here. Loop thread only.
  */
 #pragma once
@@ -40,7 +41,7 @@ void record_close(struct record *record, struct metrics_shard *shard, int64_t no
 /* The line alone, for tests. */
 void record_format(const struct record *record, int64_t now_us, int64_t wall_ms, bool is_json, struct text *out);
 /*
- * A name from outside as it may stand in a log field: controls, space, `/`, `=`, `"` and bytes that are not UTF-8 become `_`,
- * cut at 128 bytes on a character (behaviour.md 2.5).
+ * A name from outside as it may stand in a log field: controls, space, `/`, `=`, `"` and bytes that are not UTF-8
+ * become `_`, cut at 128 bytes on a character (behaviour.md 2.5).
  */
 void record_clean_name(struct slice name, struct text *out);

@@ -102,7 +102,8 @@ static void count_model(struct metrics_shard *shard, const struct metrics_reques
 
 static struct slice status_class(unsigned status)
 {
-    static const struct slice classes[] = { { "", 0 }, { "1xx", 3 }, { "2xx", 3 }, { "3xx", 3 }, { "4xx", 3 }, { "5xx", 3 } };
+    static const struct slice classes[] = { { "", 0 },    { "1xx", 3 }, { "2xx", 3 },
+                                            { "3xx", 3 }, { "4xx", 3 }, { "5xx", 3 } };
 
     return classes[status / 100 < 6 ? status / 100 : 0];
 }

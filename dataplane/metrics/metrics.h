@@ -1,7 +1,8 @@
 /*
- * metrics - counters and histograms, and their text for Prometheus (exposition format 0.0.4). Each worker owns a shard and is its
- * only writer; a scrape adds them up. A shard's lock is only ever contended by a scrape. Names: qwen_gateway_*; units in the names;
- * labels are bounded: models are the configured or listed names or "other", never a key, user or path.
+ * metrics - counters and histograms, and their text for Prometheus (exposition format 0.0.4). Each worker owns a shard
+ * and is its only writer, without a lock; a scrape, from any thread, adds them up. Names: qwen_gateway_*; units in the
+ * names; labels are bounded: models are the configured or listed names or "other", never a key, user or path. At most
+ * 512 series a family; what is beyond is counted as model "other".
  */
 #pragma once
 #include <stdbool.h>

@@ -3,8 +3,8 @@
  * metrics.c: counting. names.c: which label sets there are. print.c: the text for Prometheus.
  *
  * A label set gets its number once in the process, from the names (a lock, but only when a shard meets it for the first
- * time); a shard keeps its own cells by that number and is their only writer, so that counting takes no lock and a scrape
- * reads them as they stand.
+ * time); a shard keeps its own cells by that number and is their only writer, so that counting takes no lock and a
+ * scrape reads them as they stand.
  */
 #pragma once
 #include <pthread.h>

@@ -164,7 +164,8 @@ static void remember(struct known *known, uint64_t hash, int number)
     known->count++;
 }
 
-/* Two sets whose 64 bits are alike would be counted as one; labels are nobody's to choose (configured names or "other"). */
+/* Two sets whose 64 bits are alike would be counted as one; labels are nobody's to choose (configured names or
+ * "other"). */
 int names_number(struct metrics *metrics, struct names *names, struct known *known, const struct slice *labels)
 {
     uint64_t hash = hash_labels(labels, names->label_count);

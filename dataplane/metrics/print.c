@@ -182,9 +182,11 @@ static void print_models(struct metrics *metrics, struct text *out)
         if (family == MODEL_TOTAL)
             add_family(out, PREFIX "request_seconds", "histogram", "From a request's first byte to its answer's last.");
         else if (family == MODEL_FIRST_TOKEN)
-            add_family(out, PREFIX "first_token_seconds", "histogram", "From a request's first byte to its answer's first token.");
+            add_family(out, PREFIX "first_token_seconds", "histogram",
+                       "From a request's first byte to its answer's first token.");
         else
-            add_family(out, PREFIX "tokens_total", "counter", "Tokens read (prompt) and written (completion) by models.");
+            add_family(out, PREFIX "tokens_total", "counter",
+                       "Tokens read (prompt) and written (completion) by models.");
         for (unsigned i = 0; i < count; i++) {
             struct model_sum sum;
             model_collect(metrics, i, &sum);

@@ -64,11 +64,11 @@ TEST(a_name_is_remembered_as_long_as_its_window)
 
     come(holder, 1, &rule, 0, &is_other);
     CHECK_EQ(persons_live(holder), 1);
-    person = borrow_number(holder, 1, rule.window_ms, 999, &is_other);
-    rate_look(person, &rule, 999, &state);
+    person = borrow_number(holder, 1, rule.window_ms, 1000, &is_other);
+    rate_look(person, &rule, 1000, &state);
     CHECK(state.is_full);
     person_give_back(person);
-    come(holder, 2, &rule, 1000, &is_other);
+    come(holder, 2, &rule, 1001, &is_other);
     CHECK_EQ(persons_live(holder), 1); /* only number 2 */
     limits_free(limits);
 }
@@ -89,9 +89,9 @@ TEST(a_borrowed_name_stays_beyond_its_window)
     CHECK_EQ(state.remaining, 4);
     person_give_back(person);
     CHECK_EQ(persons_live(holder), 1);
-    limits_tidy(limits, 5999);
-    CHECK_EQ(persons_live(holder), 1);
     limits_tidy(limits, 6000);
+    CHECK_EQ(persons_live(holder), 1);
+    limits_tidy(limits, 6001);
     CHECK_EQ(persons_live(holder), 0);
     limits_free(limits);
 }
@@ -119,12 +119,12 @@ TEST(beyond_ten_thousand_live_names_everybody_new_is_other)
     (void)borrow_number(holder, 17, rule.window_ms, 200, &is_other); /* who was there first stays who he is */
     CHECK(!is_other);
     CHECK_EQ(persons_live(holder), LIMIT_MAX_PERSONS);
-    /* At 1000 the first hundred have gone, and number 17 is borrowed still. */
+    /* At 1001 the first hundred have gone, and number 17 is borrowed still. */
     for (unsigned i = 0; i < 99; i++) {
-        come(holder, LIMIT_MAX_PERSONS + i, &rule, 1000, &is_other);
+        come(holder, LIMIT_MAX_PERSONS + i, &rule, 1001, &is_other);
         CHECK(!is_other);
     }
-    come(holder, LIMIT_MAX_PERSONS + 99, &rule, 1000, &is_other);
+    come(holder, LIMIT_MAX_PERSONS + 99, &rule, 1001, &is_other);
     CHECK(is_other);
     limits_free(limits);
 }
@@ -141,9 +141,9 @@ TEST(names_that_are_borrowed_long_do_not_keep_the_others_from_going)
         come(holder, i, &rule, 0, &is_other);
     for (unsigned i = 0; i < 5; i++)
         long_ones[i] = borrow_number(holder, i, rule.window_ms, 0, &is_other);
-    come(holder, LIMIT_MAX_PERSONS, &rule, 999, &is_other);
-    CHECK(is_other);
     come(holder, LIMIT_MAX_PERSONS, &rule, 1000, &is_other);
+    CHECK(is_other);
+    come(holder, LIMIT_MAX_PERSONS, &rule, 1001, &is_other);
     CHECK(!is_other);
     for (unsigned i = 0; i < 5; i++)
         person_give_back(long_ones[i]);
@@ -161,7 +161,7 @@ TEST(names_that_go_make_room_for_any_number_of_others)
     for (unsigned i = 0; i < 100000; i++) {
         come(holder, i, &rule, i / 10, &is_other);
         CHECK(!is_other);
-        CHECK(persons_live(holder) <= 1000);
+        CHECK(persons_live(holder) <= 1010);
     }
     limits_tidy(limits, 1000000);
     CHECK_EQ(persons_live(holder), 0);

@@ -187,7 +187,7 @@ TEST(bad_keys_are_refused_with_file_line_and_place_and_never_quoted)
         { KEYS "    -\n", "c.yaml:3: auth.valid_keys[1] must be text, not nothing" },
         { KEYS "    - [secret]\n", "c.yaml:3: auth.valid_keys[1] must be a map (key: value), not a list" },
         { KEYS "    - 12345678\n", "c.yaml:3: auth.valid_keys[1] must be text: put it in quotes" },
-        { KEYS "    - 'two words'\n", "c.yaml:3: auth.valid_keys[1] " ASCII },
+        { KEYS "    - 'two words '\n", "c.yaml:3: auth.valid_keys[1] " ASCII },
         { KEYS "    - schlüssel\n", "c.yaml:3: auth.valid_keys[1] " ASCII },
         { KEYS "    - \"a\\tb\"\n", "c.yaml:3: auth.valid_keys[1] must be one line without control characters" },
         { KEYS "    - a\n    - b\n    - a\n", "c.yaml:5: auth.valid_keys[3] is the same key as in line 3" },
@@ -205,7 +205,7 @@ TEST(bad_keys_are_refused_with_file_line_and_place_and_never_quoted)
         { KEYS "    - {key: a, key_sha256: " HEX "}\n",
           "c.yaml:3: auth.valid_keys[1] needs exactly one of key, key_sha256 and key_file" },
         { KEYS "    - {key: [a]}\n", "c.yaml:3: auth.valid_keys[1].key must be text, not a list" },
-        { KEYS "    - {key: 'a b'}\n", "c.yaml:3: auth.valid_keys[1].key " ASCII },
+        { KEYS "    - {key: ' a b'}\n", "c.yaml:3: auth.valid_keys[1].key " ASCII },
         { KEYS "    - {sk-12345: alice}\n", "c.yaml:3: auth.valid_keys[1] holds an unknown key" },
         { KEYS "    - {key: a, modles: [x]}\n",
           "c.yaml:3: auth.valid_keys[1].modles is not a known setting: did you mean models?" },
@@ -337,6 +337,14 @@ TEST(thousands_of_keys_are_all_found)
     text_release(&why);
 }
 
+TEST(a_key_may_hold_spaces_inside)
+{
+    struct snapshot *snapshot = given(KEYS "    - 'two words'\n");
+
+    CHECK(found(snapshot, "two words") && !found(snapshot, "two"));
+    snapshot_unref(snapshot);
+}
+
 TEST(without_keys_nothing_is_found)
 {
     struct snapshot *snapshot = given("auth: {enabled: false}\n");
@@ -355,7 +363,7 @@ TEST(a_secret_is_hashed_for_the_file_and_a_bad_one_is_refused)
         { "password\r\n", "sha256:" HEX, "" },
         { "", "", "the key must not be empty" },
         { "\n", "", "the key must not be empty" },
-        { "pass word", "", "the key " ASCII },
+        { " password", "", "the key " ASCII },
         { "a\nb", "", "the key " ASCII },
         { "sha256:" HEX, "", "the key is a hash already" },
         { QK "000000", "", "the key looks like a qk_ key, but its check digits are wrong: it was mistyped or cut" },
