@@ -32,13 +32,21 @@ struct fleet *fleet_new(const struct snapshot *snapshot, struct fleet *old, int6
     return fleet;
 }
 
+static bool has_address(const struct backend *backend, const struct sockaddr_storage *address, socklen_t bytes)
+{
+    for (unsigned i = 0; i < backend->address_count; i++)
+        if (backend->address_bytes[i] == bytes && memcmp(&backend->addresses[i], address, bytes) == 0)
+            return true;
+    return false;
+}
+
+/* In any order: resolvers turn them round. */
 static bool has_same_addresses(const struct backend *one, const struct backend *other)
 {
     if (one->address_count != other->address_count)
         return false;
     for (unsigned i = 0; i < one->address_count; i++)
-        if (one->address_bytes[i] != other->address_bytes[i] ||
-            memcmp(&one->addresses[i], &other->addresses[i], one->address_bytes[i]) != 0)
+        if (!has_address(other, &one->addresses[i], one->address_bytes[i]))
             return false;
     return true;
 }

@@ -65,8 +65,10 @@ struct client_house {
 
 bool clients_open(struct client_house *house);
 void clients_release(struct client_house *house); /* drops every client without a word */
-/* Once a turn of the loop: goes on with those that had more to do than one turn's share. True: some still have. */
-bool clients_go_on(struct client_house *house);
+/* Once a turn of the loop: goes on with those that had more to do than one turn's share. */
+void clients_go_on(struct client_house *house);
+/* Do some still have? Then the loop must not sleep. */
+bool clients_have_more(const struct client_house *house);
 /* Once a turn of the loop, after clients_go_on(): frees what was closed in it. */
 void clients_reap(struct client_house *house);
 /* Draining: those that wait between two requests close now. */

@@ -1,6 +1,6 @@
 /*
  * Signals: HUP reloads, TERM and INT drain (twice: end now), USR1 opens the log anew.
- * Timers: a look every LOOK_UP_S whether a backend's host must be looked up again; drain_delay from TERM (then workers stop accepting), drain_timeout from there (then open requests are ended).
+ * Timers: every ROUND_S a look at hosts that must be looked up again and at names nobody uses; drain_delay from TERM (then workers stop accepting), drain_timeout from there (then open requests are ended).
  */
 #include "gateway.h"
 
@@ -35,7 +35,7 @@ enum {
     MAX_WORKERS = 256,
     OWN_DESCRIPTORS = 128, /* beside connections: listeners, loops, logs, probes */
     LOG_CLOSE_MS = 2000,
-    LOOK_UP_S = 2,
+    ROUND_S = 5,
     SIGNALS = 4,
 };
 
@@ -45,7 +45,7 @@ struct gateway {
     const char *file, *version;
     struct event_base *base;
     struct event *signals[SIGNALS];
-    struct event *news, *delay, *deadline, *look_up;
+    struct event *news, *delay, *deadline, *round;
     struct renewal *_Atomic renewal; /* what the look-up thread found; taken by on_news() */
     bool is_looking_up;
     pthread_t look_up_thread;
@@ -290,13 +290,10 @@ static bool wants_look_up(const struct gateway *gateway, int64_t now_ms)
     return false;
 }
 
-static void on_look_up(evutil_socket_t fd, short what, void *arg)
+static void start_look_up(struct gateway *gateway)
 {
-    struct gateway *gateway = arg;
     struct renewal *renewal;
 
-    (void)fd;
-    (void)what;
     if (gateway->is_looking_up || !wants_look_up(gateway, clock_ms()) || !(renewal = calloc(1, sizeof *renewal)))
         return;
     *renewal = (struct renewal){ .gateway = gateway, .old = fleet_ref(gateway->fleet) };
@@ -305,6 +302,17 @@ static void on_look_up(evutil_socket_t fd, short what, void *arg)
         (void)fleet_unref(renewal->old);
         free(renewal);
     }
+}
+
+/* What wants a look now and then. */
+static void on_round(evutil_socket_t fd, short what, void *arg)
+{
+    struct gateway *gateway = arg;
+
+    (void)fd;
+    (void)what;
+    start_look_up(gateway);
+    limits_tidy(gateway->limits, clock_ms());
 }
 
 static void release_renewal(struct renewal *renewal)
@@ -418,7 +426,7 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
 
 static bool open_loop(struct gateway *gateway, struct text *why)
 {
-    static const struct timeval look_up_period = { .tv_sec = LOOK_UP_S };
+    static const struct timeval round_period = { .tv_sec = ROUND_S };
     static const int numbers[SIGNALS] = { SIGHUP, SIGTERM, SIGINT, SIGUSR1 };
     bool is_good;
 
@@ -431,11 +439,11 @@ static bool open_loop(struct gateway *gateway, struct text *why)
     }
     if (is_good) {
         gateway->news = event_new(gateway->base, gateway->news_fd, EV_READ | EV_PERSIST, on_news, gateway);
-        gateway->look_up = event_new(gateway->base, -1, EV_PERSIST, on_look_up, gateway);
+        gateway->round = event_new(gateway->base, -1, EV_PERSIST, on_round, gateway);
         gateway->delay = evtimer_new(gateway->base, on_delay, gateway);
         gateway->deadline = evtimer_new(gateway->base, on_deadline, gateway);
-        is_good = gateway->news && gateway->delay && gateway->deadline && gateway->look_up &&
-                  event_add(gateway->news, NULL) == 0 && event_add(gateway->look_up, &look_up_period) == 0;
+        is_good = gateway->news && gateway->delay && gateway->deadline && gateway->round &&
+                  event_add(gateway->news, NULL) == 0 && event_add(gateway->round, &round_period) == 0;
     }
     if (!is_good)
         text_printf(why, "cannot start the event loop: %s", strerror(errno));
@@ -574,11 +582,6 @@ static void close_rooms(struct gateway *gateway)
     end_now(gateway, "closing");
     for (unsigned i = 0; i < gateway->worker_count; i++)
         worker_join(gateway->workers[i]);
-    if (gateway->is_looking_up) { /* rare, and the resolver's own patience ends */
-        (void)pthread_join(gateway->look_up_thread, NULL);
-        gateway->is_looking_up = false;
-        release_renewal(atomic_exchange(&gateway->renewal, NULL));
-    }
     prober_free(gateway->prober);
     operator_free(gateway->operator);
     listeners_release(&gateway->listeners);
@@ -597,11 +600,11 @@ static void close_rooms(struct gateway *gateway)
         event_free(gateway->delay);
     if (gateway->deadline)
         event_free(gateway->deadline);
-    if (gateway->look_up)
-        event_free(gateway->look_up);
+    if (gateway->round)
+        event_free(gateway->round);
     if (gateway->base)
         event_base_free(gateway->base);
-    if (gateway->news_fd >= 0)
+    if (gateway->news_fd >= 0 && !gateway->is_looking_up)
         (void)close(gateway->news_fd);
     log_thread_stop();
     log_close(LOG_CLOSE_MS);
@@ -633,6 +636,7 @@ int gateway_run(const char *file, struct snapshot *snapshot, const char *version
     gateway->has_ended_workers |= is_good;
     close_rooms(gateway);
     text_release(&why);
-    free(gateway);
+    if (!gateway->is_looking_up) /* else a resolver that blocks still has it; nobody waits for that */
+        free(gateway);
     return is_good ? GATEWAY_OK : GATEWAY_FAILED;
 }

@@ -233,9 +233,10 @@ static void look_after(struct patient *patient, int64_t now_ms)
 
     if (is_closed && backend_is_silent(backend, 0, now_ms)) {
         backend_opens(backend, now_ms);
-        atomic_store(&backend->is_probed, true);
         is_closed = false;
     }
+    if (!is_closed)
+        atomic_store(&backend->is_probed, true);
     if (!patient->life_ms || now_ms - patient->life_ms >= (is_closed ? LIFE_CLOSED_MS : LIFE_OPEN_MS))
         ask_for_life(patient, now_ms);
     if (patient->has_list_probe || !is_closed)

@@ -143,7 +143,7 @@ void upstream_pool_reap(struct upstream_pool *pool)
     while (pool->dead.next != &pool->dead) {
         struct upstream *up = pool->dead.next;
         if (up->is_again)
-            (void)upstream_pool_go_on(pool); /* takes every dead one off the list */
+            upstream_pool_go_on(pool); /* takes every dead one off the list */
         ring_remove(up);
         text_release(&up->head_text);
         (void)backend_unref(up->backend);
@@ -307,8 +307,17 @@ static struct slice after(struct slice slice, size_t done)
     return (struct slice){ slice.at + done, slice.len - done };
 }
 
-/* Writes what it can. Errors are not looked at here: reading reports how the connection ended, with whatever the
- * backend said before it ended. */
+static void read_again(struct upstream *up)
+{
+    if (up->is_again)
+        return;
+    up->is_again = true;
+    up->next_again = up->pool->again;
+    up->pool->again = up;
+}
+
+/* Writes what it can. What an error means is for reading to say, in the loop's next turn: how the connection ended, and whatever
+ * the backend said before it ended. */
 static void flush(struct upstream *up)
 {
     if (up->stage == STAGE_CONNECTING)
@@ -321,8 +330,11 @@ static void flush(struct upstream *up)
 
         if (sent < 0 && errno == EINTR)
             continue;
-        if (sent < 0)
+        if (sent < 0) {
+            if (errno != EAGAIN) /* a kept connection that had died: its edge may have passed before it was lent */
+                read_again(up);
             return;
+        }
         of_head = (size_t)sent < up->head.len ? (size_t)sent : up->head.len;
         up->head = after(up->head, of_head);
         up->body = after(up->body, (size_t)sent - of_head);
@@ -481,15 +493,6 @@ static bool is_reading(const struct upstream *up)
     return (up->stage == STAGE_HEAD || up->stage == STAGE_BODY) && !up->is_paused;
 }
 
-static void read_again(struct upstream *up)
-{
-    if (up->is_again)
-        return;
-    up->is_again = true;
-    up->next_again = up->pool->again;
-    up->pool->again = up;
-}
-
 static void read_some(struct upstream *up)
 {
     for (unsigned reads = 0; is_reading(up); reads++) {
@@ -515,7 +518,7 @@ static void read_some(struct upstream *up)
         up->has_more = true;
 }
 
-bool upstream_pool_go_on(struct upstream_pool *pool)
+void upstream_pool_go_on(struct upstream_pool *pool)
 {
     struct upstream *up = pool->again;
 
@@ -527,6 +530,10 @@ bool upstream_pool_go_on(struct upstream_pool *pool)
             read_some(up);
         up = next;
     }
+}
+
+bool upstream_pool_has_more(const struct upstream_pool *pool)
+{
     return pool->again != NULL;
 }
 

@@ -38,8 +38,10 @@ struct borrower {
 struct upstream_pool *upstream_pool_new(struct event_base *base, struct wheel *wheel, char *scratch,
                                         size_t scratch_bytes);
 void upstream_pool_free(struct upstream_pool *pool);
-/* Once a turn of the loop: reads on where there was more than one turn's share. True: there still is. */
-bool upstream_pool_go_on(struct upstream_pool *pool);
+/* Once a turn of the loop: reads on where there was more than one turn's share. */
+void upstream_pool_go_on(struct upstream_pool *pool);
+/* Is there still more? Then the loop must not sleep. */
+bool upstream_pool_has_more(const struct upstream_pool *pool);
 /* Once a turn of the loop, after upstream_pool_go_on(): frees what was closed in it. */
 void upstream_pool_reap(struct upstream_pool *pool);
 

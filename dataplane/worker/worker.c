@@ -285,11 +285,12 @@ static void *run(void *arg)
     while (!worker->is_over && !has_drained(worker)) {
         set_tick(worker);
         (void)event_base_loop(worker->base, has_more ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
-        has_more = clients_go_on(&worker->house.clients);
-        has_more |= upstream_pool_go_on(worker->house.pool);
+        upstream_pool_go_on(worker->house.pool);
+        clients_go_on(&worker->house.clients);
         requests_reap(&worker->house);
         clients_reap(&worker->house.clients);
         upstream_pool_reap(worker->house.pool);
+        has_more = clients_have_more(&worker->house.clients) || upstream_pool_has_more(worker->house.pool);
     }
     requests_release(&worker->house);
     clients_release(&worker->house.clients);

@@ -1,0 +1,80 @@
+/*
+ * The inside of the room client/: the struct and the functions that its files share. Nobody else includes it.
+ * client.c: life, events, time. reading.c: heads, bodies, the caller's end. writing.c: answers, lingering.
+ */
+#pragma once
+#include "client.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "wheel.h"
+
+enum {
+    MAX_READS = 16,                  /* in one turn, then others have theirs */
+    MAX_REQUESTS = 16,               /* pipelined ones, the same */
+    MAX_PIPELINED_BYTES = 256 << 10, /* what may wait in `in` behind a request; beyond it the socket's buffer holds it */
+};
+
+enum stage { STAGE_HEAD, STAGE_BODY, STAGE_HELD, STAGE_BUSY, STAGE_LINGER, STAGE_DEAD };
+
+struct client {
+    struct client *next, *prev;
+    struct event event;
+    struct deadline deadline;
+    struct client_house *house;
+    struct request *request;
+    struct address peer;
+    int fd;
+    enum stage stage;
+    bool is_http11, is_head_request, keeps_alive, expects_continue;
+    bool body_is_out; /* the present request's body has not been read to its end */
+    bool is_over;     /* client_end() was called; on_sent when all is sent */
+    bool reads_body;  /* client_read_body() was called for the present request */
+    bool has_more;    /* the socket may hold bytes whose edge has passed */
+    bool has_waiting; /* `in` may hold a whole step */
+    bool is_again;    /* on the list `again` */
+    bool is_broken;   /* a write failed: the caller is gone */
+    bool is_closed;   /* the kernel told of the caller's FIN, though it may not have been read up to yet */
+    struct client *next_again;
+    bool is_uncounted, saw_fin, was_full, is_dropping, has_served, head_begun;
+    struct text in;
+    size_t scanned;
+    struct http_body framing;
+    struct text out;
+    size_t out_sent;
+    uint64_t body_here; /* the whole body lies behind the head: its length */
+    int64_t began_us, body_due_ms;
+    uint64_t lingered_bytes;
+    int64_t linger_due_ms; /* the end of all lingering */
+};
+
+struct client_ring {
+    struct client live, dead; /* heads of rings */
+    struct client *again;     /* may be dead by now: freed by the reaper only when off this list */
+    struct http_head head;    /* parsed into, for the moment of on_head */
+};
+
+/* client.c */
+void client_be_patient(struct client *client, int64_t ms);
+/* Closed now, freed by the reaper: callers up the stack may still hold it. */
+void client_bury(struct client *client);
+/* The request is told, once, that its caller is gone; then the connection closes. */
+void client_lose(struct client *client, bool was_stalled);
+/* Goes on in the loop's next turn. */
+void client_look_again(struct client *client);
+
+/* reading.c */
+bool client_is_reading(const struct client *client);
+void client_read_some(struct client *client);
+/* Looks at what waits in `in`, and at `fresh` behind it. */
+void client_take(struct client *client, struct slice fresh);
+void client_look_for_end(struct client *client);
+void client_on_fin(struct client *client, bool is_orderly);
+void client_distrust(struct client *client);
+void client_distrust_head(struct client *client);
+
+/* writing.c */
+void client_flush(struct client *client);
+/* Says that nothing more comes, and discards what still does, so that the caller reads what was said. */
+void client_linger(struct client *client);

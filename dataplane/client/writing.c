@@ -1,0 +1,173 @@
+/* Answers, as the kernel takes them; and closing so that the caller still reads them. */
+#include "client_parts.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "clock.h"
+
+enum { LINGER_TURNS = 15, KEEPALIVE_MARGIN_MS = 5000 };
+
+/* While bytes wait, the kernel's own patience must not end before ours: a stopped reader is cut by write_timeout. */
+static void set_user_timeout(struct client *client, bool is_waiting)
+{
+    unsigned ms = 30000;
+
+    if (is_waiting && client->house->settings.write_timeout_ms + KEEPALIVE_MARGIN_MS > ms)
+        ms = (unsigned)client->house->settings.write_timeout_ms + KEEPALIVE_MARGIN_MS;
+    (void)setsockopt(client->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+}
+
+/* Sends what the kernel takes: the number of bytes, or -1 when the connection is broken. */
+static ssize_t send_some(struct client *client, const char *at, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t sent = send(client->fd, at + done, len - done, MSG_NOSIGNAL);
+        if (sent >= 0)
+            done += (size_t)sent;
+        else if (errno == EAGAIN)
+            break;
+        else if (errno != EINTR)
+            return -1;
+    }
+    return (ssize_t)done;
+}
+
+void client_linger(struct client *client)
+{
+    (void)shutdown(client->fd, SHUT_WR);
+    client->stage = STAGE_LINGER;
+    client->linger_due_ms = clock_ms() + LINGER_TURNS * client->house->settings.linger_timeout_ms;
+    client_be_patient(client, client->house->settings.linger_timeout_ms);
+    if (client->saw_fin)
+        client_bury(client);
+    else
+        client_look_again(client);
+}
+
+/* The answer is with the kernel: next request, or the end. */
+static void finish(struct client *client)
+{
+    bool keeps_alive = client_keeps_alive(client);
+
+    client->is_over = false;
+    client->has_served = true;
+    text_release_wiped(&client->out);
+    client->out_sent = 0;
+    if (client->request)
+        client->house->story->on_sent(client);
+    if (client->stage == STAGE_DEAD)
+        return;
+    if (!keeps_alive) {
+        client_linger(client);
+        return;
+    }
+    client->stage = STAGE_HEAD;
+    client->began_us = 0;
+    client->head_begun = false;
+    client_be_patient(client, client->house->settings.idle_timeout_ms);
+    if (client->in.len || client->has_more)
+        client_look_again(client);
+}
+
+static void all_sent(struct client *client)
+{
+    if (client->is_dropping)
+        client_linger(client);
+    else if (client->is_over)
+        finish(client);
+}
+
+/* The kernel takes bytes again. */
+void client_flush(struct client *client)
+{
+    ssize_t sent;
+
+    if (!client_unsent(client))
+        return;
+    sent = send_some(client, client->out.at + client->out_sent, client_unsent(client));
+    if (sent < 0) {
+        client_lose(client, false);
+        return;
+    }
+    if (!sent)
+        return;
+    client->out_sent += (size_t)sent;
+    client_be_patient(client, client->house->settings.write_timeout_ms);
+    if (!client_unsent(client)) {
+        text_release_wiped(&client->out);
+        client->out_sent = 0;
+        set_user_timeout(client, false);
+        wheel_clear(client->house->wheel, &client->deadline);
+        if (client->stage == STAGE_BODY || client->stage == STAGE_HELD)
+            wheel_set(client->house->wheel, &client->deadline, client->body_due_ms);
+        all_sent(client);
+    } else if (client->out_sent > client->out.len / 2) {
+        text_drop_front(&client->out, client->out_sent);
+        client->out_sent = 0;
+    }
+    if (client->stage != STAGE_DEAD && client->was_full && client_unsent(client) <= client->house->settings.write_buffer_bytes / 2) {
+        client->was_full = false;
+        if (client->request && !client->is_over)
+            client->house->story->on_room(client);
+    }
+}
+
+void client_write(struct client *client, struct slice bytes)
+{
+    ssize_t sent = 0;
+
+    if (client->stage == STAGE_DEAD || client->is_broken || !bytes.len)
+        return;
+    if (!client_unsent(client)) {
+        sent = send_some(client, bytes.at, bytes.len);
+        if (sent < 0) { /* nobody is told from within a write, but in a turn of its own */
+            client->is_broken = true;
+            client_look_again(client);
+            return;
+        }
+        if ((size_t)sent < bytes.len) {
+            set_user_timeout(client, true);
+            client_be_patient(client, client->house->settings.write_timeout_ms);
+        }
+    }
+    text_add(&client->out, bytes.at + sent, bytes.len - (size_t)sent);
+    if (client->out.err) { /* no memory: an answer with a hole must not look whole */
+        client->is_broken = true;
+        client_look_again(client);
+    }
+    client->was_full |= client_is_full(client);
+}
+
+void client_end(struct client *client)
+{
+    if (client->stage == STAGE_DEAD || client->is_broken)
+        return;
+    if (client->stage == STAGE_BODY || client->stage == STAGE_HELD)
+        client->stage = STAGE_BUSY; /* answered early: nothing more of the body is handed over */
+    client->is_over = true;
+    if (!client_unsent(client))
+        finish(client);
+}
+
+void client_drop(struct client *client, bool gently)
+{
+    client->request = NULL;
+    if (client->stage == STAGE_DEAD)
+        return;
+    client->keeps_alive = false;
+    if (gently && client_unsent(client)) {
+        client->is_dropping = true;
+        client->stage = STAGE_BUSY;
+        return;
+    }
+    if (gently) {
+        client_linger(client);
+        return;
+    }
+    client_bury(client);
+}
