@@ -105,7 +105,11 @@ class Fake:
         self.process.stdout.close()
 
     def freeze(self):
+        """Stopped for sure: the signal takes effect a moment after it is sent."""
         os.kill(self.process.pid, signal.SIGSTOP)
+        tasks = f"/proc/{self.process.pid}/task"
+        wait_for(lambda: all(open(f"{tasks}/{task}/stat").read().rpartition(")")[2].split()[0] == "T"
+                             for task in os.listdir(tasks)), 5, "the stand-in's stop")
 
     def thaw(self):
         os.kill(self.process.pid, signal.SIGCONT)
