@@ -114,6 +114,8 @@ bool text_reserve(struct text *text, size_t more)
 
 void text_add_slow(struct text *text, const char *at, size_t len)
 {
+    if (!len) /* nothing to add is no reason to allocate */
+        return;
     if (!text_reserve(text, len))
         return;
     if (len)

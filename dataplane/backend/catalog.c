@@ -84,8 +84,10 @@ static unsigned capabilities_of(json_t *list)
     return capabilities;
 }
 
-static void add_listing(struct catalog *catalog, json_t *model)
+/* False: no memory. A list that lacks a model for that reason is worse than the last one. */
+static bool add_listing(struct catalog *catalog, json_t *model)
 {
+    bool is_good = true;
     const char *shown = json_string_value(json_object_get(model, "model"));
     const char *modified = json_string_value(json_object_get(model, "modified_at"));
     json_t *capabilities = json_object_get(model, "capabilities");
@@ -106,14 +108,12 @@ static void add_listing(struct catalog *catalog, json_t *model)
             .capabilities = capabilities_of(capabilities),
             .has_capabilities = json_is_array(capabilities),
         };
-        if (listing->name && listing->shown)
-            catalog->count++;
-        else {
-            free((char *)listing->name);
-            free((char *)listing->shown);
-        }
+        catalog->count++; /* with what it has, for catalog_unref() */
+        is_good = listing->name && listing->shown;
     }
+    is_good &= name.err != ERR_NO_MEMORY;
     text_release(&name);
+    return is_good;
 }
 
 struct catalog *catalog_parse_tags(struct slice body)
@@ -126,9 +126,13 @@ struct catalog *catalog_parse_tags(struct slice body)
     if (json_is_array(models) && (catalog = calloc(1, sizeof *catalog))) {
         atomic_init(&catalog->refs, 1);
         catalog->listings = calloc(json_array_size(models) + 1, sizeof *catalog->listings);
-        if (catalog->listings) {
+        bool is_good = catalog->listings != NULL;
+        if (is_good)
             json_array_foreach(models, i, model)
-                add_listing(catalog, model);
+                is_good &= add_listing(catalog, model);
+        if (!is_good) {
+            catalog = catalog_unref(catalog);
+        } else {
             qsort(catalog->listings, catalog->count, sizeof *catalog->listings, by_name);
         }
     }

@@ -295,7 +295,9 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
     bool is_idle = client->stage == STAGE_HEAD && client->in.len == 0;
 
     (void)now_ms;
-    if (client_unsent(client)) {
+    if (client->is_broken) {
+        client_lose(client, false);
+    } else if (client_unsent(client)) {
         client_lose(client, true);
     } else if (client->stage == STAGE_BODY || client->stage == STAGE_HELD) {
         client_distrust(client);

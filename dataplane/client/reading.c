@@ -107,7 +107,7 @@ static size_t feed(struct client *client, struct slice bytes)
     unsigned requests = 0;
     size_t done = 0;
 
-    while (done < bytes.len) {
+    while (done < bytes.len && !client->is_broken) {
         struct slice rest = { bytes.at + done, bytes.len - done };
         size_t used;
 
@@ -167,6 +167,8 @@ static void linger(struct client *client, size_t bytes)
 
 bool client_is_reading(const struct client *client)
 {
+    if (client->is_broken) /* clients_go_on() is about to end it */
+        return false;
     return client->stage == STAGE_HEAD || client->stage == STAGE_BODY || client->stage == STAGE_LINGER;
 }
 

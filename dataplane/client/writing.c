@@ -145,10 +145,10 @@ void client_write(struct client *client, struct slice bytes)
 
 void client_end(struct client *client)
 {
-    if (client->stage == STAGE_DEAD || client->is_broken)
-        return;
     if (client->stage == STAGE_BODY || client->stage == STAGE_HELD)
         client->stage = STAGE_BUSY; /* answered early: nothing more of the body is handed over */
+    if (client->stage == STAGE_DEAD || client->is_broken)
+        return;
     client->is_over = true;
     if (!client_unsent(client))
         finish(client);
