@@ -101,7 +101,8 @@ static int run(const char *file, enum action action)
         status = GATEWAY_REFUSED;
     } else {
         if (warnings.len)
-            fprintf(stderr, "%s%s", text_string(&warnings), text_string(&warnings)[warnings.len - 1] == '\n' ? "" : "\n");
+            fprintf(stderr, "%s%s", text_string(&warnings),
+                    text_string(&warnings)[warnings.len - 1] == '\n' ? "" : "\n");
         if (action == PRINT_CONFIG)
             snapshot_print(snapshot, &out);
         else if (action == CHECK)
@@ -122,10 +123,14 @@ static int run(const char *file, enum action action)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "config", required_argument, NULL, 'c' }, { "check", no_argument, NULL, 'k' },
-        { "print-config", no_argument, NULL, 'p' }, { "hash-key", no_argument, NULL, 'H' },
-        { "settings", no_argument, NULL, 's' },     { "states", no_argument, NULL, 'S' },
-        { "version", no_argument, NULL, 'v' },      { "help", no_argument, NULL, 'h' },
+        { "config", required_argument, NULL, 'c' },
+        { "check", no_argument, NULL, 'k' },
+        { "print-config", no_argument, NULL, 'p' },
+        { "hash-key", no_argument, NULL, 'H' },
+        { "settings", no_argument, NULL, 's' },
+        { "states", no_argument, NULL, 'S' },
+        { "version", no_argument, NULL, 'v' },
+        { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
     const char *file = default_file;

@@ -40,8 +40,8 @@ bool address_is(const struct address *address, const struct address *other);
 const char *address_text(const struct address *address, char out[ADDRESS_TEXT_BYTES]);
 
 /*
- * "10.0.0.0/16", "::1", "127.0.0.1". ERR_BAD with one sentence in `why` (naming the text, what is wrong, and for bits set
- * behind the mask the range that was probably meant). 0.0.0.0/0 and ::/0 are allowed.
+ * "10.0.0.0/16", "::1", "127.0.0.1". ERR_BAD with one sentence in `why` (naming the text, what is wrong, and for bits
+ * set behind the mask the range that was probably meant). 0.0.0.0/0 and ::/0 are allowed.
  */
 enum err cidr_parse(struct slice text, struct cidr *ret_cidr, struct text *why);
 bool cidr_has(const struct cidr *cidr, const struct address *address);

@@ -1,9 +1,8 @@
 #include "err.h"
 
-static const char *const texts[ERR_COUNT] = {
-    [ERR_OK] = "no error",
+static const char *const texts[ERR_COUNT] = { [ERR_OK] = "no error",
 #define ERR_TEXT(name, text) [ERR_##name] = text,
-    ERRORS(ERR_TEXT)
+                                              ERRORS(ERR_TEXT)
 #undef ERR_TEXT
 };
 

@@ -4,26 +4,24 @@
  */
 #pragma once
 
-#define ERRORS(X)                                                        \
-    X(AGAIN, "not yet")                                                  \
-    X(BAD, "not well formed")                                            \
-    X(TOO_LONG, "longer than allowed")                                   \
-    X(NO_MEMORY, "out of memory")                                        \
-    X(NOT_FOUND, "not found")                                            \
-    X(FULL, "full")                                                      \
-    X(LIMIT, "over the limit")                                           \
-    X(TIMEOUT, "took too long")                                          \
-    X(GONE, "the other side went away")                                  \
-    X(REFUSED, "refused")                                                \
+#define ERRORS(X)                       \
+    X(AGAIN, "not yet")                 \
+    X(BAD, "not well formed")           \
+    X(TOO_LONG, "longer than allowed")  \
+    X(NO_MEMORY, "out of memory")       \
+    X(NOT_FOUND, "not found")           \
+    X(FULL, "full")                     \
+    X(LIMIT, "over the limit")          \
+    X(TIMEOUT, "took too long")         \
+    X(GONE, "the other side went away") \
+    X(REFUSED, "refused")               \
     X(SYSTEM, "the system said no")
 
-enum [[nodiscard]] err {
-    ERR_OK = 0,
+enum [[nodiscard]] err{ ERR_OK = 0,
 #define ERR_ENUM(name, text) ERR_##name,
-    ERRORS(ERR_ENUM)
+                        ERRORS(ERR_ENUM)
 #undef ERR_ENUM
-    ERR_COUNT
-};
+                            ERR_COUNT };
 
 /* A short lower-case phrase, never NULL. */
 const char *err_text(enum err err);

@@ -208,8 +208,9 @@ static const char *pass_pair(struct json_reader *reader, const char *at, const c
 }
 
 /* What may stand behind a backslash, but for u. A table: an agent's turn has a thousand of them. */
-static const bool is_escape[256] = { ['"'] = true, ['\\'] = true, ['/'] = true, ['b'] = true,
-                                     ['f'] = true, ['n'] = true,  ['r'] = true, ['t'] = true };
+static const bool is_escape[256] = {
+    ['"'] = true, ['\\'] = true, ['/'] = true, ['b'] = true, ['f'] = true, ['n'] = true, ['r'] = true, ['t'] = true
+};
 
 /* `at` stands on the backslash. *ret_trailing grows by the bytes that make no character of their own. */
 static const char *pass_escape(struct json_reader *reader, const char *at, size_t *ret_trailing)

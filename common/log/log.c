@@ -317,8 +317,7 @@ static bool is_control(const char *at, size_t len)
 {
     unsigned char first = (unsigned char)at[0];
 
-    return (len == 1 && (first < 0x20 || first == 0x7f)) ||
-           (len == 2 && first == 0xc2 && (unsigned char)at[1] < 0xa0);
+    return (len == 1 && (first < 0x20 || first == 0x7f)) || (len == 2 && first == 0xc2 && (unsigned char)at[1] < 0xa0);
 }
 
 static void add_message(struct text *out, struct slice message, bool is_json)

@@ -16,9 +16,9 @@ enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERRO
 struct log_options {
     enum log_level level;
     bool is_json;
-    const char *file;      /* request lines; NULL: stderr */
-    unsigned lanes;        /* threads that will call log_thread_start() */
-    uint32_t lane_bytes;   /* a power of two; 256 KiB a lane is the default when 0 */
+    const char *file;    /* request lines; NULL: stderr */
+    unsigned lanes;      /* threads that will call log_thread_start() */
+    uint32_t lane_bytes; /* a power of two; 256 KiB a lane is the default when 0 */
 };
 
 /* Opens the file (append, 0640) and starts the thread. ERR_SYSTEM with a sentence. */

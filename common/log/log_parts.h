@@ -77,7 +77,7 @@ struct log {
     _Atomic bool is_json;
     _Atomic bool is_open;
     _Atomic bool is_one_file; /* request lines go where the daemon's go: one ring then, so that their order is kept */
-    _Atomic uint64_t dropped;     /* request lines */
+    _Atomic uint64_t dropped; /* request lines */
     _Atomic uint64_t dropped_own; /* the daemon's */
     struct lane *lanes;           /* [0] is for threads without one */
     unsigned lane_count;

@@ -18,10 +18,10 @@
 #include "log_parts.h"
 
 enum {
-    NAP_MS = 10,         /* between two looks while lines come: how late a line may be */
+    NAP_MS = 10, /* between two looks while lines come: how late a line may be */
     NAPS_BEFORE_SLEEP = 3,
-    STUCK_MS = 50,       /* between two attempts at a stuck file */
-    QUIET_MS = 1000,     /* without a dropped line: the trouble is over */
+    STUCK_MS = 50,   /* between two attempts at a stuck file */
+    QUIET_MS = 1000, /* without a dropped line: the trouble is over */
     STOP_GRACE_MS = 200
 };
 

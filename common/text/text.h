@@ -44,8 +44,8 @@ struct slice slice_trim(struct slice slice);
 struct text {
     char *at;
     size_t len;
-    size_t room; /* bytes allocated, the NUL's included */
-    size_t max;  /* ceiling of len, told at birth */
+    size_t room;  /* bytes allocated, the NUL's included */
+    size_t max;   /* ceiling of len, told at birth */
     enum err err; /* why it broke; ERR_OK: it did not */
 };
 

@@ -26,9 +26,9 @@ struct snapshot;
 
 enum {
     BACKEND_MAX_ADDRESSES = 8,
-    BACKEND_NO_LIFE_MS = 3000, /* behaviour.md 2.2, row 16 */
+    BACKEND_NO_LIFE_MS = 3000,  /* behaviour.md 2.2, row 16 */
     BACKEND_PATIENCE_MS = 1500, /* how long a probe may go without an answer before silence counts */
-    BACKEND_MAX_FAILURES = 5,  /* behaviour.md 2.6 */
+    BACKEND_MAX_FAILURES = 5,   /* behaviour.md 2.6 */
     BACKEND_LOOK_UP_MS = 10000, /* open for so long: perhaps its name means another address by now */
 };
 
@@ -45,11 +45,11 @@ enum capability {
 
 /* A model as a backend lists it. */
 struct listing {
-    const char *name;       /* normalised */
-    const char *shown;      /* as the backend writes it */
-    int64_t modified_s;     /* seconds since 1970 */
-    unsigned capabilities;  /* enum capability */
-    bool has_capabilities;  /* the backend said (old versions do not) */
+    const char *name;      /* normalised */
+    const char *shown;     /* as the backend writes it */
+    int64_t modified_s;    /* seconds since 1970 */
+    unsigned capabilities; /* enum capability */
+    bool has_capabilities; /* the backend said (old versions do not) */
 };
 
 /* Immutable, counted. */
@@ -74,13 +74,13 @@ struct backend {
     atomic_uint good_address; /* the one that answered last: tried first */
 
     _Atomic(enum breaker) breaker;
-    atomic_int_least64_t opened_ms;  /* when it left CLOSED */
-    atomic_int_least64_t alive_ms;   /* the last byte or answer from there */
-    atomic_int_least64_t asked_ms;   /* the first probe since then that has no answer; 0: none is owed */
-    atomic_uint failures;            /* in a row */
-    atomic_uint running;             /* requests handed over and not ended */
-    atomic_uint was_opened;          /* how often, for the metrics */
-    atomic_bool is_probed;           /* it has answered once, or its breaker has opened */
+    atomic_int_least64_t opened_ms; /* when it left CLOSED */
+    atomic_int_least64_t alive_ms;  /* the last byte or answer from there */
+    atomic_int_least64_t asked_ms;  /* the first probe since then that has no answer; 0: none is owed */
+    atomic_uint failures;           /* in a row */
+    atomic_uint running;            /* requests handed over and not ended */
+    atomic_uint was_opened;         /* how often, for the metrics */
+    atomic_bool is_probed;          /* it has answered once, or its breaker has opened */
 
     atomic_uint catalog_turn;        /* tag requests ended so far, either way: a waiting request sees it move */
     atomic_int_least64_t catalog_ms; /* when the last one ended */
@@ -99,20 +99,20 @@ bool backend_wants_address(const struct backend *backend, int64_t now_ms);
 bool backend_is(const struct backend *backend, const struct backend_rule *rule);
 
 /* News from workers and probes. Each is a few atomics. */
-void backend_asked(struct backend *backend, int64_t now_ms);   /* a probe sets out */
-void backend_not_asked(struct backend *backend);               /* it could not: that is no evidence against the backend */
-void backend_lives(struct backend *backend, int64_t now_ms);   /* a byte came from there */
-void backend_failed(struct backend *backend, int64_t now_ms);  /* connecting failed, or it ended before its first byte */
-void backend_opens(struct backend *backend, int64_t now_ms);   /* no life for BACKEND_NO_LIFE_MS */
-void backend_probed(struct backend *backend, int64_t now_ms);  /* a probe was answered: close the breaker */
+void backend_asked(struct backend *backend, int64_t now_ms); /* a probe sets out */
+void backend_not_asked(struct backend *backend);             /* it could not: that is no evidence against the backend */
+void backend_lives(struct backend *backend, int64_t now_ms); /* a byte came from there */
+void backend_failed(struct backend *backend, int64_t now_ms); /* connecting failed, or it ended before its first byte */
+void backend_opens(struct backend *backend, int64_t now_ms);  /* no life for BACKEND_NO_LIFE_MS */
+void backend_probed(struct backend *backend, int64_t now_ms); /* a probe was answered: close the breaker */
 bool backend_is_closed(const struct backend *backend);
 /*
- * Has there been no sign of life since then, for BACKEND_NO_LIFE_MS, although a probe asked for one? Without the question a
- * gateway that was stopped for a while itself would find every backend dead.
+ * Has there been no sign of life since then, for BACKEND_NO_LIFE_MS, although a probe asked for one? Without the
+ * question a gateway that was stopped for a while itself would find every backend dead.
  */
 bool backend_is_silent(const struct backend *backend, int64_t since_ms, int64_t now_ms);
 
-struct catalog *backend_catalog(struct backend *backend); /* counted for the caller, or NULL */
+struct catalog *backend_catalog(struct backend *backend);                   /* counted for the caller, or NULL */
 void backend_set_catalog(struct backend *backend, struct catalog *catalog); /* takes the reference */
 struct catalog *catalog_unref(struct catalog *catalog);
 const struct listing *catalog_find(const struct catalog *catalog, struct slice normalised);
@@ -128,8 +128,8 @@ struct fleet {
 /* Takes over the backends of `old` (may be NULL) that still stand for the same rule. NULL: no memory. */
 struct fleet *fleet_new(const struct snapshot *snapshot, struct fleet *old, int64_t now_ms);
 /*
- * The same fleet with the hosts looked up again where backend_wants_address() says so. Blocks on the resolver: for a thread of its
- * own. Returns NULL when nothing is different.
+ * The same fleet with the hosts looked up again where backend_wants_address() says so. Blocks on the resolver: for a
+ * thread of its own. Returns NULL when nothing is different.
  */
 struct fleet *fleet_renew(struct fleet *old, int64_t now_ms);
 struct fleet *fleet_ref(struct fleet *fleet);

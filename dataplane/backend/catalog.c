@@ -77,10 +77,10 @@ static unsigned capabilities_of(json_t *list)
     json_t *item;
     size_t i;
 
-    json_array_foreach(list, i, item)
-        for (size_t k = 0; k < sizeof words / sizeof *words; k++)
-            if (json_is_string(item) && strcmp(json_string_value(item), words[k].word) == 0)
-                capabilities |= words[k].capability;
+    json_array_foreach(list, i,
+                       item) for (size_t k = 0; k < sizeof words / sizeof *words;
+                                  k++) if (json_is_string(item) && strcmp(json_string_value(item), words[k].word) == 0)
+        capabilities |= words[k].capability;
     return capabilities;
 }
 
@@ -128,8 +128,7 @@ struct catalog *catalog_parse_tags(struct slice body)
         catalog->listings = calloc(json_array_size(models) + 1, sizeof *catalog->listings);
         bool is_good = catalog->listings != NULL;
         if (is_good)
-            json_array_foreach(models, i, model)
-                is_good &= add_listing(catalog, model);
+            json_array_foreach(models, i, model) is_good &= add_listing(catalog, model);
         if (!is_good) {
             catalog = catalog_unref(catalog);
         } else {

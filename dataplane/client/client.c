@@ -7,11 +7,11 @@
  *     unsent bytes             write_timeout from the last progress: on_gone
  *     LINGER                   linger_timeout from the last byte, LINGER_TURNS times that in all: closed
  *
- * Reading is edge-triggered, goes on until the kernel has nothing, and pauses while a request is BUSY: the edge is remembered in
- * has_more. The kernel tells of a caller's FIN (EV_CLOSED) also while nothing is read, and of a reset as readable: then one byte is
- * peeked at; also when a request becomes BUSY, since a reset that comes together with bytes has no edge of its own.
- * A client that has more to do than one turn's share goes onto the list `again`, which the worker works off once a turn of
- * the loop: event_active() would be served before anybody else.
+ * Reading is edge-triggered, goes on until the kernel has nothing, and pauses while a request is BUSY: the edge is
+ * remembered in has_more. The kernel tells of a caller's FIN (EV_CLOSED) also while nothing is read, and of a reset as
+ * readable: then one byte is peeked at; also when a request becomes BUSY, since a reset that comes together with bytes
+ * has no edge of its own. A client that has more to do than one turn's share goes onto the list `again`, which the
+ * worker works off once a turn of the loop: event_active() would be served before anybody else.
  *
  * What came beyond the present request stays in `in`; `in` is empty whenever reading goes straight from scratch.
  */

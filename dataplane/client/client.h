@@ -1,6 +1,6 @@
 /*
- * client - one caller's connection: reading heads and bodies, writing answers, keep-alive and pipelining, deadlines, and
- * closing so that the caller still reads what was said. It knows HTTP and nothing of models or keys: what a request
+ * client - one caller's connection: reading heads and bodies, writing answers, keep-alive and pipelining, deadlines,
+ * and closing so that the caller still reads what was said. It knows HTTP and nothing of models or keys: what a request
  * means is told by the story (struct client_story), the room request/.
  * Owned by its worker; made by client_new(), ends by itself, freed by clients_reap(). Loop thread only.
  *
@@ -29,14 +29,14 @@ struct client_settings {
 };
 
 /*
- * What the story is told. Each may end the exchange (client_answer, client_end, client_drop). The slices are good during
- * the call only. After on_gone nothing follows.
+ * What the story is told. Each may end the exchange (client_answer, client_end, client_drop). The slices are good
+ * during the call only. After on_gone nothing follows.
  */
 struct client_story {
     /* A good head. Must answer, or ask for the body (client_read_body; also for an empty one). */
     void (*on_head)(struct client *client, const struct http_head *head);
-    /* The next piece of the body; with is_last the whole body has come (the piece may be empty). A body that came in one
-     * piece is handed over in one piece. */
+    /* The next piece of the body; with is_last the whole body has come (the piece may be empty). A body that came in
+     * one piece is handed over in one piece. */
     void (*on_body)(struct client *client, struct slice piece, bool is_last);
     /* Malformed HTTP, an oversized head, a body with broken framing; or too slow (head or body). Must answer. */
     void (*on_bad)(struct client *client, enum http_result result, const char *why);
@@ -56,9 +56,9 @@ struct client_house {
     size_t scratch_bytes;
     struct client_settings settings;
     const struct client_story *story;
-    void *worker;                        /* the story's */
+    void *worker;                             /* the story's */
     void (*on_closed)(struct client *client); /* the connection is closed: count it out */
-    bool is_draining;                    /* every answer says `Connection: close` */
+    bool is_draining;                         /* every answer says `Connection: close` */
     struct client_ring *ring;
     unsigned count;
 };
@@ -98,7 +98,8 @@ void client_go_on(struct client *client);
 /* May this answer use chunked framing (HTTP/1.1), must it be without a body (HEAD)? */
 bool client_is_chunked(const struct client *client);
 bool client_wants_no_body(const struct client *client);
-/* Will the connection be kept after the present answer? An answer given while the body is still out there cannot keep it. */
+/* Will the connection be kept after the present answer? An answer given while the body is still out there cannot keep
+ * it. */
 bool client_keeps_alive(const struct client *client);
 /* Never keep it after this answer. */
 void client_must_close(struct client *client);
@@ -107,7 +108,8 @@ void client_must_close(struct client *client);
 void client_write(struct client *client, struct slice bytes);
 /* The answer was written whole. on_sent comes when its last byte is with the kernel, perhaps before this returns. */
 void client_end(struct client *client);
-/* Closes at once, without on_gone: for an answer that must not look whole. Unsent bytes get write_timeout to leave when `gently`. */
+/* Closes at once, without on_gone: for an answer that must not look whole. Unsent bytes get write_timeout to leave when
+ * `gently`. */
 void client_drop(struct client *client, bool gently);
 /* More is waiting to be written than write_buffer_bytes. */
 bool client_is_full(const struct client *client);

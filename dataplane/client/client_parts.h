@@ -11,9 +11,10 @@
 #include "wheel.h"
 
 enum {
-    MAX_READS = 16,                  /* in one turn, then others have theirs */
-    MAX_REQUESTS = 16,               /* pipelined ones, the same */
-    MAX_PIPELINED_BYTES = 256 << 10, /* what may wait in `in` behind a request; beyond it the socket's buffer holds it */
+    MAX_READS = 16,    /* in one turn, then others have theirs */
+    MAX_REQUESTS = 16, /* pipelined ones, the same */
+    MAX_PIPELINED_BYTES =
+        256 << 10, /* what may wait in `in` behind a request; beyond it the socket's buffer holds it */
 };
 
 enum stage { STAGE_HEAD, STAGE_BODY, STAGE_HELD, STAGE_BUSY, STAGE_LINGER, STAGE_DEAD };

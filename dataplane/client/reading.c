@@ -52,8 +52,8 @@ static size_t feed_head(struct client *client, struct slice bytes)
 
     if (!client->began_us)
         client->began_us = clock_us();
-    result = http_parse_request(head, bytes.at, bytes.len, client->house->settings.max_head_bytes, &client->scanned,
-                                &why);
+    result =
+        http_parse_request(head, bytes.at, bytes.len, client->house->settings.max_head_bytes, &client->scanned, &why);
     if (result == HTTP_MORE) {
         if (!client->head_begun)
             client_be_patient(client, client->house->settings.head_timeout_ms);

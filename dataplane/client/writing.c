@@ -110,7 +110,8 @@ void client_flush(struct client *client)
         text_drop_front(&client->out, client->out_sent);
         client->out_sent = 0;
     }
-    if (client->stage != STAGE_DEAD && client->was_full && client_unsent(client) <= client->house->settings.write_buffer_bytes / 2) {
+    if (client->stage != STAGE_DEAD && client->was_full &&
+        client_unsent(client) <= client->house->settings.write_buffer_bytes / 2) {
         client->was_full = false;
         if (client->request && !client->is_over)
             client->house->story->on_room(client);

@@ -202,7 +202,7 @@ static bool read_audio(struct reading *reading, void *thing, const struct field 
     return reading_refuse(reading, CAUSE_UNSUPPORTED, "audio output is not supported");
 }
 
-#define NUMBER(name, low, high, words) \
+#define NUMBER(name, low, high, words)                                                                         \
     FIELD(#name, reading_number_field, .place = offsetof(struct inference, name), .min = (low), .max = (high), \
           .wanted = "a number " words)
 
@@ -212,10 +212,10 @@ static const struct field fields[] = {
     FIELD("messages", chat_messages),
     FIELD("stream", reading_bool_field, .place = offsetof(struct inference, is_stream)),
     FIELD("stream_options", read_stream_options),
-    FIELD("max_completion_tokens", read_max_tokens, .place = offsetof(struct chat, max_completion_tokens),
-      .min = 1, .max = 1e15, .wanted = "a whole number, at least 1"),
+    FIELD("max_completion_tokens", read_max_tokens, .place = offsetof(struct chat, max_completion_tokens), .min = 1,
+          .max = 1e15, .wanted = "a whole number, at least 1"),
     FIELD("max_tokens", read_max_tokens, .place = offsetof(struct chat, max_tokens), .min = 1, .max = 1e15,
-      .wanted = "a whole number, at least 1"),
+          .wanted = "a whole number, at least 1"),
     FIELD("tools", chat_tools),
     FIELD("tool_choice", chat_tool_choice),
     NUMBER(temperature, 0, 2, "from 0 to 2"),
@@ -225,9 +225,9 @@ static const struct field fields[] = {
     NUMBER(presence_penalty, -2, 2, "from -2 to 2"),
     NUMBER(repeat_penalty, 0.01, 10, "from 0.01 to 10"),
     FIELD("top_k", reading_integer_field, .place = offsetof(struct inference, top_k), .min = -1, .max = 1e6,
-      .wanted = "a whole number from -1 to 1000000"),
-    FIELD("seed", reading_integer_field, .place = offsetof(struct inference, seed), .min = -9.3e18,
-      .max = 9.3e18, .wanted = "a whole number"),
+          .wanted = "a whole number from -1 to 1000000"),
+    FIELD("seed", reading_integer_field, .place = offsetof(struct inference, seed), .min = -9.3e18, .max = 9.3e18,
+          .wanted = "a whole number"),
     FIELD("stop", read_stop),
     FIELD("response_format", read_response_format),
     FIELD("reasoning_effort", chat_effort, .place = THINK_EFFORT),

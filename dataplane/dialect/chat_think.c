@@ -8,9 +8,9 @@ static const struct {
     const char *word;
     enum think think;
 } efforts[] = {
-    { "", THINK_AS_MODEL },  { "none", THINK_NO },      { "minimal", THINK_LOW }, { "low", THINK_LOW },
-    { "medium", THINK_MEDIUM }, { "high", THINK_HIGH }, { "xhigh", THINK_MAX },   { "ultra", THINK_MAX },
-    { "max", THINK_MAX },
+    { "", THINK_AS_MODEL }, { "none", THINK_NO },       { "minimal", THINK_LOW },
+    { "low", THINK_LOW },   { "medium", THINK_MEDIUM }, { "high", THINK_HIGH },
+    { "xhigh", THINK_MAX }, { "ultra", THINK_MAX },     { "max", THINK_MAX },
 };
 
 enum { SHOWN_EFFORT_MAX = 24 };

@@ -22,22 +22,22 @@ enum { ANSWER_HEAD_BYTES = 256 };
 
 struct answer {
     const struct dialect *dialect;
-    char id[32];              /* "chatcmpl-" + letters */
-    struct slice model;       /* the name the caller used, plain */
-    struct slice request_id;  /* for error objects */
-    int64_t created_s;        /* the gateway's clock, one for the whole answer */
+    char id[32];                       /* "chatcmpl-" + letters */
+    struct slice model;                /* the name the caller used, plain */
+    struct slice request_id;           /* for error objects */
+    int64_t created_s;                 /* the gateway's clock, one for the whole answer */
     bool strips_model, strips_created; /* response_filter.strip */
     bool is_stream, wants_usage;
-    bool is_begun;            /* a chunk went out */
+    bool is_begun; /* a chunk went out */
     bool has_tool_calls;
-    bool is_finished;         /* the last chunk went out */
+    bool is_finished; /* the last chunk went out */
     /* What every chunk begins with, made once, at the first; head_len 0: not made, or longer than this holds. */
     unsigned head_len;
     char head[ANSWER_HEAD_BYTES];
 };
 
 struct dialect {
-    const char *name;        /* metrics' label: "chat" */
+    const char *name; /* metrics' label: "chat" */
     /* Reads and checks a body. The slices in *ret point into body or arena. False: *ret_refusal says why
      * (CAUSE_INVALID with param, CAUSE_UNSUPPORTED, CAUSE_NO_MEMORY). */
     bool (*read)(struct slice body, struct arena *arena, struct inference *ret, struct refusal *ret_refusal);

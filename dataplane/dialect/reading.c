@@ -164,8 +164,7 @@ bool reading_object(struct reading *reading, const struct field *fields, void *t
     return true;
 }
 
-bool reading_array(struct reading *reading, size_t max, bool (*read)(struct reading *reading, void *thing),
-                   void *thing)
+bool reading_array(struct reading *reading, size_t max, bool (*read)(struct reading *reading, void *thing), void *thing)
 {
     struct step *step;
     size_t count = 0;

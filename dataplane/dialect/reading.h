@@ -32,13 +32,19 @@ struct reading {
 struct field {
     struct slice name;
     bool (*read)(struct reading *reading, void *thing, const struct field *field);
-    size_t place;        /* of the member it fills, in the struct that `read` knows */
-    double min, max;     /* of a number */
-    const char *wanted;  /* "a number from 0 to 2" */
+    size_t place;       /* of the member it fills, in the struct that `read` knows */
+    double min, max;    /* of a number */
+    const char *wanted; /* "a number from 0 to 2" */
 };
 /* FIELD("model", read_model, .place = ...) */
-#define FIELD(literal, reader, ...) { .name = { (literal), sizeof(literal) - 1 }, .read = (reader), __VA_ARGS__ }
-#define FIELDS_END { .read = NULL }
+#define FIELD(literal, reader, ...)                                               \
+    {                                                                             \
+        .name = { (literal), sizeof(literal) - 1 }, .read = (reader), __VA_ARGS__ \
+    }
+#define FIELDS_END   \
+    {                \
+        .read = NULL \
+    }
 
 void reading_begin(struct reading *reading, struct slice body, struct arena *arena, struct inference *inference,
                    struct refusal *refusal);

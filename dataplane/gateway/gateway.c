@@ -1,6 +1,7 @@
 /*
  * Signals: HUP reloads, TERM and INT drain (twice: end now), USR1 opens the log anew.
- * Timers: every ROUND_S a look at hosts that must be looked up again and at names nobody uses; drain_delay from TERM (then workers stop accepting), drain_timeout from there (then open requests are ended).
+ * Timers: every ROUND_S a look at hosts that must be looked up again and at names nobody uses; drain_delay from TERM
+ * (then workers stop accepting), drain_timeout from there (then open requests are ended).
  */
 #include "gateway.h"
 
@@ -56,7 +57,7 @@ struct gateway {
     struct metrics *metrics;
     struct metrics_shard *shard; /* the control thread's */
     struct prober *prober;
-    struct operator *operator;
+    struct operator* operator;
     struct listeners listeners;
     int operator_socket;
     struct worker *workers[MAX_WORKERS];
@@ -233,7 +234,8 @@ static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet 
         worker_update(gateway->workers[i], fresh, fleet, gateway->max_connections);
     prober_watch(gateway->prober, fleet);
     metrics_count(gateway->shard, METRIC_RELOADS_OK, 1);
-    log_info("configuration reloaded from %s; keys: %zu, models: %zu", gateway->file, fresh->key_count, fresh->model_count);
+    log_info("configuration reloaded from %s; keys: %zu, models: %zu", gateway->file, fresh->key_count,
+             fresh->model_count);
 }
 
 static void reload(struct gateway *gateway)
@@ -491,9 +493,9 @@ static bool open_control(struct gateway *gateway, struct text *why)
         .arg = gateway,
     };
 
-    gateway->operator = operator_new(&options);
+    gateway->operator= operator_new(&options);
     gateway->prober = prober_new(gateway->base, on_probe_news, gateway);
-    if (gateway->operator && gateway->prober)
+    if (gateway->operator&& gateway->prober)
         return true;
     text_add_literal(why, "out of memory");
     return false;

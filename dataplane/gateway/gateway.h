@@ -1,6 +1,6 @@
 /*
- * gateway - the process: opens the rooms in order, runs the control thread's loop (signals, probes, the operator's listener,
- * reloads, draining), closes the rooms in reverse. The control thread is the main thread.
+ * gateway - the process: opens the rooms in order, runs the control thread's loop (signals, probes, the operator's
+ * listener, reloads, draining), closes the rooms in reverse. The control thread is the main thread.
  */
 #pragma once
 #include "text.h"

@@ -9,7 +9,7 @@
 #include "http_inside.h"
 
 enum chunk_state {
-    SIZE, /* 0: as http_body_init leaves it */
+    SIZE,  /* 0: as http_body_init leaves it */
     SPACE, /* after the size: only an extension may follow it */
     EXTENSION,
     QUOTED,

@@ -18,7 +18,7 @@ static const struct known known_fields[HTTP_FIELD_NAMES] = {
  * A name's length and first letter choose the one known field it can be. Two in one slot do not compile
  * (the compiler warns of an initializer written twice); one without a slot fails the unit test.
  */
-#define SLOT(len, letter) (((len) + SLOTS - ((letter) & 0x1f)) % SLOTS)
+#define SLOT(len, letter) (((len) + SLOTS - ((letter)&0x1f)) % SLOTS)
 static const uint8_t slots[SLOTS] = {
     [SLOT(4, 'h')] = HTTP_HOST,
     [SLOT(10, 'c')] = HTTP_CONNECTION,

@@ -89,8 +89,7 @@ static size_t scheme_bytes(struct slice target)
     static const struct slice schemes[] = { { "http://", 7 }, { "https://", 8 } };
 
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
-        if (target.len >= schemes[i].len &&
-            slice_is_nocase((struct slice){ target.at, schemes[i].len }, schemes[i]))
+        if (target.len >= schemes[i].len && slice_is_nocase((struct slice){ target.at, schemes[i].len }, schemes[i]))
             return schemes[i].len;
     return 0;
 }

@@ -18,19 +18,19 @@ enum {
 };
 
 /* Fields that the gateway knows, looked up by number: X(enumerator, "lower-case name"). field.c has a slot for each. */
-#define HTTP_FIELDS(X)                          \
-    X(HOST, "host")                             \
-    X(CONNECTION, "connection")                 \
-    X(CONTENT_LENGTH, "content-length")         \
-    X(CONTENT_TYPE, "content-type")             \
-    X(CONTENT_ENCODING, "content-encoding")     \
-    X(TRANSFER_ENCODING, "transfer-encoding")   \
-    X(EXPECT, "expect")                         \
-    X(AUTHORIZATION, "authorization")           \
-    X(ACCEPT, "accept")                         \
-    X(X_REQUEST_ID, "x-request-id")             \
-    X(X_FORWARDED_FOR, "x-forwarded-for")       \
-    X(RETRY_AFTER, "retry-after")               \
+#define HTTP_FIELDS(X)                        \
+    X(HOST, "host")                           \
+    X(CONNECTION, "connection")               \
+    X(CONTENT_LENGTH, "content-length")       \
+    X(CONTENT_TYPE, "content-type")           \
+    X(CONTENT_ENCODING, "content-encoding")   \
+    X(TRANSFER_ENCODING, "transfer-encoding") \
+    X(EXPECT, "expect")                       \
+    X(AUTHORIZATION, "authorization")         \
+    X(ACCEPT, "accept")                       \
+    X(X_REQUEST_ID, "x-request-id")           \
+    X(X_FORWARDED_FOR, "x-forwarded-for")     \
+    X(RETRY_AFTER, "retry-after")             \
     X(UPGRADE, "upgrade")
 
 enum http_field_name {
@@ -38,11 +38,11 @@ enum http_field_name {
 #define HTTP_FIELD_ENUM(name, text) HTTP_##name,
     HTTP_FIELDS(HTTP_FIELD_ENUM)
 #undef HTTP_FIELD_ENUM
-    HTTP_FIELD_NAMES
+        HTTP_FIELD_NAMES
 };
 
 struct http_field {
-    struct slice name; /* as written */
+    struct slice name;  /* as written */
     struct slice value; /* without white space around it */
 };
 
@@ -54,12 +54,12 @@ enum http_framing {
 };
 
 struct http_head {
-    struct slice method;  /* requests */
-    struct slice target;  /* requests: as written */
-    struct slice path;    /* requests: target up to '?', of absolute-form the part after the authority ("/" if none) */
-    struct slice reason;  /* answers */
-    unsigned status;      /* answers: 100 ... 999 */
-    unsigned minor;       /* HTTP/1.minor: 0 or 1 */
+    struct slice method; /* requests */
+    struct slice target; /* requests: as written */
+    struct slice path;   /* requests: target up to '?', of absolute-form the part after the authority ("/" if none) */
+    struct slice reason; /* answers */
+    unsigned status;     /* answers: 100 ... 999 */
+    unsigned minor;      /* HTTP/1.minor: 0 or 1 */
     enum http_framing framing;
     uint64_t content_length; /* with HTTP_LENGTH (and may be 0 there); below 10^18 */
     bool keeps_alive;        /* the connection may be used again after this message */
@@ -115,8 +115,8 @@ bool http_is_token(struct slice slice);
  */
 struct http_body {
     enum http_framing framing;
-    uint64_t left;      /* LENGTH: payload to come; CHUNKED: of the current chunk */
-    uint64_t seen;      /* payload bytes so far */
+    uint64_t left;       /* LENGTH: payload to come; CHUNKED: of the current chunk */
+    uint64_t seen;       /* payload bytes so far */
     uint32_t line_bytes; /* of the chunk line or of the trailers being read */
     uint8_t state;       /* CHUNKED: enum chunk_state of body.c */
     uint8_t digits;      /* of the chunk size being read */

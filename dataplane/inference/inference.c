@@ -5,8 +5,8 @@ enum { AROUND_BYTES = 64 };
 
 static size_t message_bytes(const struct message *message)
 {
-    size_t bytes = AROUND_BYTES + message->thinking_wire.len + message->tool_name_wire.len +
-                   message->tool_call_id_wire.len;
+    size_t bytes =
+        AROUND_BYTES + message->thinking_wire.len + message->tool_name_wire.len + message->tool_call_id_wire.len;
 
     for (const struct part *part = message->parts; part; part = part->next)
         bytes += part->wire.len + 4;

@@ -4,10 +4,7 @@
 #pragma once
 #include "arena.h"
 #include "inference.h"
-#include "arena.h"
-#include "inference.h"
 #include "kind.h"
-#include "refusal.h"
 #include "refusal.h"
 
 void ollama_write_chat(const struct inference *inference, const struct placement *placement, struct text *out);

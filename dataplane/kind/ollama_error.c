@@ -12,8 +12,8 @@ enum { SAID_MAX_BYTES = 300, SENTENCE_MAX_BYTES = 2048, BUSY_RETRY_S = 5 };
 /* What an error answer says, taken apart. */
 struct complaint {
     unsigned status;
-    bool is_page;      /* HTML: not Ollama's */
-    struct slice text; /* plain, never NULL; empty: the body was no error object */
+    bool is_page;                           /* HTML: not Ollama's */
+    struct slice text;                      /* plain, never NULL; empty: the body was no error object */
     uint64_t prompt_tokens, context_tokens; /* of an overflow; 0: not said */
 };
 

@@ -211,7 +211,7 @@ static void add_options(struct members *body, const struct inference *inference,
 static void add_think(struct members *body, enum think think)
 {
     static const char *const values[] = {
-        [THINK_NO] = "false",         [THINK_YES] = "true",       [THINK_LOW] = "\"low\"",
+        [THINK_NO] = "false",          [THINK_YES] = "true",      [THINK_LOW] = "\"low\"",
         [THINK_MEDIUM] = "\"medium\"", [THINK_HIGH] = "\"high\"", [THINK_MAX] = "\"max\"",
     };
 

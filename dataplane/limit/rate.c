@@ -10,7 +10,7 @@
 
 enum {
     FIRST_ROOM = 8,
-    KEPT_ROOM = 64,        /* a ring of this size is kept when it runs empty */
+    KEPT_ROOM = 64, /* a ring of this size is kept when it runs empty */
     NO_MEMORY_RESET_MS = 1000
 };
 

@@ -26,7 +26,8 @@ struct place {
 static bool complain(struct text *why, const struct endpoint *endpoint, int reason)
 {
     if (reason == EADDRINUSE)
-        text_printf(why, "cannot listen on %s: another program is using that port already; stop it or choose another port",
+        text_printf(why,
+                    "cannot listen on %s: another program is using that port already; stop it or choose another port",
                     endpoint->text);
     else if (reason == EACCES)
         text_printf(why, "cannot listen on %s: not allowed; ports below 1024 need root", endpoint->text);

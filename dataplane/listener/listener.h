@@ -1,7 +1,7 @@
 /*
  * listener - opening sockets to listen on: one set a worker (SO_REUSEPORT), or duplicates of inherited ones. Called at
- * start, before threads. What callers' connections inherit from a listening socket (no delay, keepalive, user timeout) is
- * set here once instead of by a system call a connection.
+ * start, before threads. What callers' connections inherit from a listening socket (no delay, keepalive, user timeout)
+ * is set here once instead of by a system call a connection.
  */
 #pragma once
 #include <stddef.h>
@@ -20,8 +20,8 @@ struct listeners {
 };
 
 /*
- * "localhost" and other names listen on each of their addresses; port 0 becomes one port for all of them. ERR_SYSTEM with a
- * sentence that names the endpoint; for a port in use, that it is.
+ * "localhost" and other names listen on each of their addresses; port 0 becomes one port for all of them. ERR_SYSTEM
+ * with a sentence that names the endpoint; for a port in use, that it is.
  */
 enum err listeners_open(const struct endpoint *endpoint, size_t workers, struct listeners *ret, struct text *why);
 /* Every worker accepts from duplicates of these and none opens its own. */

@@ -27,9 +27,10 @@ static_assert((int)LINE_MAX_BYTES < (int)LOG_LINE_MAX, "the log would cut it, an
  */
 enum rule { FIELD = 1, NAME = 2, JSON = 4 };
 static const unsigned char fits[256] = {
-    ['!'] = FIELD | NAME | JSON,         ['#' ... '.'] = FIELD | NAME | JSON, ['/'] = FIELD | JSON,
-    ['0' ... '<'] = FIELD | NAME | JSON, ['='] = FIELD | JSON,                ['>' ... '['] = FIELD | NAME | JSON,
-    ['\\'] = FIELD | NAME,               [']' ... '~'] = FIELD | NAME | JSON,
+    ['!'] = FIELD | NAME | JSON, ['#' ... '.'] = FIELD | NAME | JSON,
+    ['/'] = FIELD | JSON,        ['0' ... '<'] = FIELD | NAME | JSON,
+    ['='] = FIELD | JSON,        ['>' ... '['] = FIELD | NAME | JSON,
+    ['\\'] = FIELD | NAME,       [']' ... '~'] = FIELD | NAME | JSON,
 };
 
 /* Controls and line ends of Unicode: U+0080 ... U+009F, U+2028, U+2029. */

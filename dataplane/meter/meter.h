@@ -17,16 +17,16 @@ struct record {
     struct slice user;      /* as shown: alice, frontend/alice; empty: unknown, shown as !ADDRESS */
     struct address address; /* the real client's */
     struct slice request_id;
-    struct slice key;       /* public id or the entry's name; empty: "-" */
+    struct slice key;          /* public id or the entry's name; empty: "-" */
     struct slice method, path; /* path without query; cut and cleaned when logged: no space, no control */
-    unsigned status;        /* 0: the caller left before an answer began, logged as 499 with why=caller_left */
-    struct slice why;       /* the refusal's code; empty: none */
-    struct slice dialect;   /* metrics label */
-    struct slice model;     /* as the caller named it; empty: none */
-    struct slice model_label; /* for metrics: a known name or "other" */
+    unsigned status;           /* 0: the caller left before an answer began, logged as 499 with why=caller_left */
+    struct slice why;          /* the refusal's code; empty: none */
+    struct slice dialect;      /* metrics label */
+    struct slice model;        /* as the caller named it; empty: none */
+    struct slice model_label;  /* for metrics: a known name or "other" */
     struct slice backend;
     bool is_stream;
-    bool has_prompt;        /* prompt_chars is known */
+    bool has_prompt; /* prompt_chars is known */
     uint64_t prompt_chars;
     bool has_tokens, is_estimated;
     uint64_t prompt_tokens, completion_tokens;

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 /* 5 ms ... 600 s: from an answer out of a cache to a long report on a busy card. */
-const int64_t bucket_us[BUCKETS - 1] = { 5000,     10000,    25000,    50000,     100000,    250000,
-                                         500000,   1000000,  2500000,  5000000,   10000000,  20000000,
+const int64_t bucket_us[BUCKETS - 1] = { 5000,     10000,    25000,     50000,     100000,   250000,
+                                         500000,   1000000,  2500000,   5000000,   10000000, 20000000,
                                          30000000, 60000000, 120000000, 300000000, 600000000 };
 
 struct metrics *metrics_new(void)
@@ -113,8 +113,9 @@ enum { STATUS_CALLER_LEFT = 499 };
 void metrics_count_request(struct metrics_shard *shard, const struct metrics_request *request)
 {
     struct slice labels[MAX_LABELS] = {
-        [LABEL_DIALECT] = request->dialect, [LABEL_MODEL] = request->model,   [LABEL_BACKEND] = request->backend,
-        [LABEL_STATUS] = status_class(request->status), [LABEL_REASON] = request->reason,
+        [LABEL_DIALECT] = request->dialect, [LABEL_MODEL] = request->model,
+        [LABEL_BACKEND] = request->backend, [LABEL_STATUS] = status_class(request->status),
+        [LABEL_REASON] = request->reason,
     };
     int number;
 

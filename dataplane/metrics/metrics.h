@@ -23,8 +23,8 @@ struct metrics_request {
     struct slice dialect; /* "chat", "models", "health" ..., "" before it is known */
     struct slice model;   /* normalised, or "other"; "" when none was asked for */
     struct slice backend;
-    struct slice reason;  /* the refusal's code; "" when served */
-    unsigned status;      /* becomes the label status="2xx"; 499 (caller left) is "4xx" with reason caller_left */
+    struct slice reason; /* the refusal's code; "" when served */
+    unsigned status;     /* becomes the label status="2xx"; 499 (caller left) is "4xx" with reason caller_left */
     int64_t total_us;
     int64_t first_token_us; /* -1: none came */
     uint64_t prompt_tokens, completion_tokens;
@@ -60,7 +60,7 @@ struct metrics_gauges {
         struct slice name;
         bool is_up;
         unsigned running;
-    } *backends;
+    } * backends;
     unsigned backend_count;
     struct slice version;
     int64_t started_s; /* wall clock */

@@ -32,8 +32,8 @@ struct label_set {
 struct names {
     unsigned label_count;
     unsigned max;
-    unsigned folds_at;   /* from this many on, the model becomes "other" */
-    unsigned strict_at;  /* from this many on, only status and "other" are told apart */
+    unsigned folds_at;  /* from this many on, the model becomes "other" */
+    unsigned strict_at; /* from this many on, only status and "other" are told apart */
     _Atomic unsigned count;
     struct label_set *sets[MAX_REQUEST_SETS];
 };

@@ -1,9 +1,9 @@
 /* Prometheus's text, exposition format 0.0.4: each family once, HELP and TYPE before its series. */
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/time.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "metrics_parts.h"
@@ -11,19 +11,19 @@
 #define PREFIX "qwen_gateway_"
 
 /* counter, family, label with its value, help. Rows of one family stand together. */
-#define COUNTERS(X)                                                                                                   \
-    X(CONNECTIONS_ACCEPTED, "connections_accepted_total", "", "Connections accepted.")                                \
-    X(CONNECTIONS_REFUSED_WHITELIST, "connections_refused_total", "reason=\"whitelist\"",                             \
-      "Connections closed before a byte was read.")                                                                   \
-    X(CONNECTIONS_REFUSED_TOTAL_CAP, "connections_refused_total", "reason=\"total_cap\"", "")                         \
-    X(CONNECTIONS_REFUSED_ADDRESS_CAP, "connections_refused_total", "reason=\"address_cap\"", "")                     \
-    X(BACKEND_CONNECTS, "backend_connects_total", "", "Connections opened to backends.")                              \
-    X(BACKEND_REUSES, "backend_reuses_total", "", "Requests sent over a kept connection to a backend.")               \
-    X(BACKEND_RESENDS, "backend_resends_total", "", "Requests sent a second time after the first attempt was lost.")  \
-    X(CALLERS_LEFT, "callers_left_total", "", "Requests whose caller went away before the end.")                      \
-    X(HEARTBEATS, "heartbeats_total", "", "Signs of life sent to callers who wait for the model.")                    \
-    X(BREAKER_OPENED, "breaker_opened_total", "", "Times a backend was found unavailable.")                           \
-    X(RELOADS_OK, "reloads_total", "result=\"ok\"", "Attempts to read the configuration again.")                      \
+#define COUNTERS(X)                                                                                                  \
+    X(CONNECTIONS_ACCEPTED, "connections_accepted_total", "", "Connections accepted.")                               \
+    X(CONNECTIONS_REFUSED_WHITELIST, "connections_refused_total", "reason=\"whitelist\"",                            \
+      "Connections closed before a byte was read.")                                                                  \
+    X(CONNECTIONS_REFUSED_TOTAL_CAP, "connections_refused_total", "reason=\"total_cap\"", "")                        \
+    X(CONNECTIONS_REFUSED_ADDRESS_CAP, "connections_refused_total", "reason=\"address_cap\"", "")                    \
+    X(BACKEND_CONNECTS, "backend_connects_total", "", "Connections opened to backends.")                             \
+    X(BACKEND_REUSES, "backend_reuses_total", "", "Requests sent over a kept connection to a backend.")              \
+    X(BACKEND_RESENDS, "backend_resends_total", "", "Requests sent a second time after the first attempt was lost.") \
+    X(CALLERS_LEFT, "callers_left_total", "", "Requests whose caller went away before the end.")                     \
+    X(HEARTBEATS, "heartbeats_total", "", "Signs of life sent to callers who wait for the model.")                   \
+    X(BREAKER_OPENED, "breaker_opened_total", "", "Times a backend was found unavailable.")                          \
+    X(RELOADS_OK, "reloads_total", "result=\"ok\"", "Attempts to read the configuration again.")                     \
     X(RELOADS_REFUSED, "reloads_total", "result=\"refused\"", "")
 
 static const struct {

@@ -9,7 +9,8 @@
 
 enum { MAX_HEAD_BYTES = 16 << 10, MAX_BODY_BYTES = 4096, TIMEOUT_S = 30, MAX_METRICS_BYTES = 16 << 20 };
 
-struct operator {
+struct operator
+{
     struct operator_options options;
     struct evhttp *http;
 };
@@ -22,13 +23,16 @@ static void answer(struct evhttp_request *request, unsigned status, const char *
     (void)evhttp_add_header(fields, "Content-Type", type);
     (void)evhttp_add_header(fields, "Cache-Control", "no-store");
     (void)evbuffer_add(buffer, body.at, body.len);
-    evhttp_send_reply(request, (int)status, status == 200 ? "OK" : status == 404 ? "Not Found" : "Service Unavailable",
+    evhttp_send_reply(request, (int)status,
+                      status == 200   ? "OK"
+                      : status == 404 ? "Not Found"
+                                      : "Service Unavailable",
                       NULL);
 }
 
 static void on_metrics(struct evhttp_request *request, void *arg)
 {
-    struct operator *operator = arg;
+    struct operator* operator= arg;
     struct text out;
 
     text_init(&out, MAX_METRICS_BYTES);
@@ -45,7 +49,7 @@ static void on_healthz(struct evhttp_request *request, void *arg)
 
 static void on_readyz(struct evhttp_request *request, void *arg)
 {
-    struct operator *operator = arg;
+    struct operator* operator= arg;
     struct slice body;
     unsigned status = operator->options.readiness(operator->options.arg, &body);
 
@@ -56,16 +60,17 @@ static void on_other(struct evhttp_request *request, void *arg)
 {
     (void)arg;
     answer(request, 404, "application/json",
-           SLICE("{\"error\":\"there is nothing at this path; the operator's listener has /metrics, /healthz and /readyz\"}"));
+           SLICE("{\"error\":\"there is nothing at this path; the operator's listener has /metrics, /healthz and "
+                 "/readyz\"}"));
 }
 
-struct operator *operator_new(const struct operator_options *options)
+struct operator* operator_new(const struct operator_options *options)
 {
-    struct operator *operator = calloc(1, sizeof *operator);
+    struct operator* operator= calloc(1, sizeof *operator);
 
     if (!operator)
         return NULL;
-    operator->options = *options;
+    operator->options = * options;
     operator->http = evhttp_new(options->base);
     if (!operator->http || evhttp_accept_socket(operator->http, options->socket) != 0) {
         (void)close(options->socket);
@@ -83,7 +88,7 @@ struct operator *operator_new(const struct operator_options *options)
     return operator;
 }
 
-void operator_free(struct operator *operator)
+void operator_free(struct operator* operator)
 {
     if (!operator)
         return;

@@ -16,5 +16,5 @@ struct operator_options {
     void *arg;
 };
 
-struct operator *operator_new(const struct operator_options *options);
-void operator_free(struct operator *operator);
+struct operator* operator_new(const struct operator_options *options);
+void operator_free(struct operator* operator);

@@ -189,7 +189,8 @@ static bool ask(struct patient *patient, bool is_list, const char *path)
     probe->next = patient->probes;
     patient->probes = probe;
     if (!address_as_text(patient->backend, probe->address, address, sizeof address) ||
-        !(probe->connection = evhttp_connection_base_new(patient->prober->base, NULL, address, patient->backend->port)) ||
+        !(probe->connection =
+              evhttp_connection_base_new(patient->prober->base, NULL, address, patient->backend->port)) ||
         !(request = evhttp_request_new(on_answer, probe))) {
         probe_free(probe);
         return false;

@@ -1,9 +1,8 @@
 #include "refusal.h"
 
-static const struct cause_row rows[CAUSE_COUNT] = {
-    [CAUSE_NONE] = { 200, "", "", true, "" },
+static const struct cause_row rows[CAUSE_COUNT] = { [CAUSE_NONE] = { 200, "", "", true, "" },
 #define CAUSE_ROW(name, status, type, code, heals, message) [CAUSE_##name] = { status, type, code, heals, message },
-    CAUSES(CAUSE_ROW)
+                                                    CAUSES(CAUSE_ROW)
 #undef CAUSE_ROW
 };
 
@@ -45,9 +44,25 @@ static const char *begins_with(const char *at, const char *end, const char *word
 bool refusal_text_invites_retry(struct slice text)
 {
     static const char *const words[] = {
-        "429", "500", "501", "502", "503", "504", "529", "overloaded", "rate?limit", "too many requests",
-        "service?unavailable", "server error", "internal error", "connection?error", "connection?refused",
-        "other side closed", "fetch failed", "upstream?connect", "reset before headers",
+        "429",
+        "500",
+        "501",
+        "502",
+        "503",
+        "504",
+        "529",
+        "overloaded",
+        "rate?limit",
+        "too many requests",
+        "service?unavailable",
+        "server error",
+        "internal error",
+        "connection?error",
+        "connection?refused",
+        "other side closed",
+        "fetch failed",
+        "upstream?connect",
+        "reset before headers",
     };
 
     for (size_t i = 0; i < text.len; i++)

@@ -14,35 +14,47 @@
  * X(name, status, type, code, heals, message). `heals`: asking again later may work; false sends
  * `x-should-retry: false`. A message of NULL is always made by whoever refuses.
  */
-#define CAUSES(X)                                                                                                    \
-    X(BAD_HTTP, 400, "invalid_request_error", "bad_http", false, "the request is not well-formed HTTP")              \
-    X(HEAD_TOO_BIG, 431, "invalid_request_error", "head_too_large", false, "the request's header fields are too large") \
+#define CAUSES(X)                                                                                                     \
+    X(BAD_HTTP, 400, "invalid_request_error", "bad_http", false, "the request is not well-formed HTTP")               \
+    X(HEAD_TOO_BIG, 431, "invalid_request_error", "head_too_large", false,                                            \
+      "the request's header fields are too large")                                                                    \
     X(HEAD_SLOW, 408, "invalid_request_error", "request_timeout", true, "the request's head took too long to arrive") \
-    X(NO_PATH, 404, "invalid_request_error", "not_found", false, "there is nothing at this path")                    \
-    X(BAD_METHOD, 405, "invalid_request_error", "method_not_allowed", false, "this path does not take this method")  \
-    X(KEY, 401, "invalid_request_error", "invalid_api_key", false, "invalid api key")                                \
-    X(ADDRESS, 403, "invalid_request_error", "address_not_allowed", false, "this key may not be used from this address") \
-    X(ADDRESS_BUSY, 429, "requests", "too_many_connections", true, "too many requests are open from this address")   \
-    X(RATE, 429, "requests", "rate_limit_exceeded", true, NULL)                                                      \
-    X(BODY_TOO_BIG, 413, "invalid_request_error", "request_too_large", false, NULL)                                  \
+    X(NO_PATH, 404, "invalid_request_error", "not_found", false, "there is nothing at this path")                     \
+    X(BAD_METHOD, 405, "invalid_request_error", "method_not_allowed", false, "this path does not take this method")   \
+    X(KEY, 401, "invalid_request_error", "invalid_api_key", false, "invalid api key")                                 \
+    X(ADDRESS, 403, "invalid_request_error", "address_not_allowed", false,                                            \
+      "this key may not be used from this address")                                                                   \
+    X(ADDRESS_BUSY, 429, "requests", "too_many_connections", true, "too many requests are open from this address")    \
+    X(RATE, 429, "requests", "rate_limit_exceeded", true, NULL)                                                       \
+    X(BODY_TOO_BIG, 413, "invalid_request_error", "request_too_large", false, NULL)                                   \
     X(BODY_SLOW, 408, "invalid_request_error", "request_timeout", true, "the request's body took too long to arrive") \
-    X(BODY_ENCODING, 415, "invalid_request_error", "unsupported_encoding", false, "a compressed request body is not supported here, send it as it is") \
-    X(EXPECTATION, 417, "invalid_request_error", "expectation_failed", false, "only `Expect: 100-continue` is understood") \
-    X(INVALID, 400, "invalid_request_error", "invalid_request", false, NULL)                                         \
-    X(PROMPT_TOO_LONG, 400, "invalid_request_error", "context_length_exceeded", false, NULL)                         \
-    X(MODEL_UNKNOWN, 404, "invalid_request_error", "model_not_found", false, NULL)                                   \
+    X(BODY_ENCODING, 415, "invalid_request_error", "unsupported_encoding", false,                                     \
+      "a compressed request body is not supported here, send it as it is")                                            \
+    X(EXPECTATION, 417, "invalid_request_error", "expectation_failed", false,                                         \
+      "only `Expect: 100-continue` is understood")                                                                    \
+    X(INVALID, 400, "invalid_request_error", "invalid_request", false, NULL)                                          \
+    X(PROMPT_TOO_LONG, 400, "invalid_request_error", "context_length_exceeded", false, NULL)                          \
+    X(MODEL_UNKNOWN, 404, "invalid_request_error", "model_not_found", false, NULL)                                    \
     X(MODEL_NOT_ALLOWED, 403, "invalid_request_error", "model_not_allowed", false, "this key may not use this model") \
-    X(UNSUPPORTED, 400, "invalid_request_error", "unsupported", false, NULL)                                         \
-    X(BODY_MEMORY, 503, "server_error", "memory_limit", true, "too many large requests are open, please try again in a moment") \
-    X(BACKEND_DOWN, 503, "server_error", "backend_unavailable", true, "the model server is not reachable right now, please try again in a moment") \
-    X(BACKEND_BUSY, 503, "server_error", "backend_busy", true, "the model server is busy right now, please try again in a moment") \
-    X(FIRST_TOKEN, 504, "server_error", "first_token_timeout", true, "the model took too long to begin its answer, please try again") \
-    X(STREAM_IDLE, 504, "server_error", "stream_idle_timeout", true, "the model stopped in the middle of its answer, please try again") \
-    X(BACKEND_SAYS, 400, "invalid_request_error", "invalid_request", false, NULL)                                    \
-    X(OVERFLOW, 400, "invalid_request_error", "context_length_exceeded", false, NULL)                                \
-    X(LOAD_FAILED, 503, "server_error", "model_load_failed", false, "the model could not be loaded, please tell your administrator") \
-    X(UPSTREAM, 502, "server_error", "upstream_error", true, "the model server gave no usable answer, please try again") \
-    X(NO_MEMORY, 503, "server_error", "out_of_memory", true, "the gateway is short of memory, please try again in a moment") \
+    X(UNSUPPORTED, 400, "invalid_request_error", "unsupported", false, NULL)                                          \
+    X(BODY_MEMORY, 503, "server_error", "memory_limit", true,                                                         \
+      "too many large requests are open, please try again in a moment")                                               \
+    X(BACKEND_DOWN, 503, "server_error", "backend_unavailable", true,                                                 \
+      "the model server is not reachable right now, please try again in a moment")                                    \
+    X(BACKEND_BUSY, 503, "server_error", "backend_busy", true,                                                        \
+      "the model server is busy right now, please try again in a moment")                                             \
+    X(FIRST_TOKEN, 504, "server_error", "first_token_timeout", true,                                                  \
+      "the model took too long to begin its answer, please try again")                                                \
+    X(STREAM_IDLE, 504, "server_error", "stream_idle_timeout", true,                                                  \
+      "the model stopped in the middle of its answer, please try again")                                              \
+    X(BACKEND_SAYS, 400, "invalid_request_error", "invalid_request", false, NULL)                                     \
+    X(OVERFLOW, 400, "invalid_request_error", "context_length_exceeded", false, NULL)                                 \
+    X(LOAD_FAILED, 503, "server_error", "model_load_failed", false,                                                   \
+      "the model could not be loaded, please tell your administrator")                                                \
+    X(UPSTREAM, 502, "server_error", "upstream_error", true,                                                          \
+      "the model server gave no usable answer, please try again")                                                     \
+    X(NO_MEMORY, 503, "server_error", "out_of_memory", true,                                                          \
+      "the gateway is short of memory, please try again in a moment")                                                 \
     X(DRAINING, 503, "server_error", "draining", true, "the gateway is being restarted, please try again in a moment")
 
 enum cause {
@@ -50,7 +62,7 @@ enum cause {
 #define CAUSE_ENUM(name, status, type, code, heals, message) CAUSE_##name,
     CAUSES(CAUSE_ENUM)
 #undef CAUSE_ENUM
-    CAUSE_COUNT
+        CAUSE_COUNT
 };
 
 struct cause_row {

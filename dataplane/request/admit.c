@@ -1,6 +1,6 @@
 /*
- * What is wanted, and may it be: rows 9 to 13 and 16 of behaviour.md 2.2. A name that the backend's list lacks is looked for in a
- * fresh list; while the request waits for it, it keeps its body and reads it again afterwards.
+ * What is wanted, and may it be: rows 9 to 13 and 16 of behaviour.md 2.2. A name that the backend's list lacks is
+ * looked for in a fresh list; while the request waits for it, it keeps its body and reads it again afterwards.
  */
 #include "clock.h"
 #include "log.h"
@@ -90,7 +90,7 @@ static enum verdict refuse_too_long(struct request *req, uint64_t cap, uint64_t 
 /* ---- rows 11 and 12 ---- */
 
 struct choice {
-    const struct model *rule;     /* of `models:`; NULL: none */
+    const struct model *rule;      /* of `models:`; NULL: none */
     const struct listing *listing; /* as the backend lists it; NULL: it does not, or its list is not known */
 };
 
@@ -136,7 +136,8 @@ static bool lacks_capability(struct request *req, const struct listing *listing,
     else if (inference->image_count && !(can & CAN_SEE))
         *ret_verdict = refuse_unsupported(req, SLICE("this model does not support images"), SLICE("messages"));
     else if (inference->think != THINK_AS_MODEL && inference->think != THINK_NO && !(can & CAN_THINK))
-        *ret_verdict = refuse_unsupported(req, SLICE("this model does not support thinking"), SLICE("reasoning_effort"));
+        *ret_verdict =
+            refuse_unsupported(req, SLICE("this model does not support thinking"), SLICE("reasoning_effort"));
     else
         return false;
     return true;

@@ -35,7 +35,8 @@ static void add_model(struct request *req, const struct shown *shown, struct tex
     text_add_char(out, '}');
 }
 
-/* With `models:` its names count, with the backend's dates; else the backend's. Model number i, or false: there are no more. */
+/* With `models:` its names count, with the backend's dates; else the backend's. Model number i, or false: there are no
+ * more. */
 static bool nth_model(struct request *req, size_t i, struct shown *ret_shown, struct slice *ret_normalised)
 {
     const struct snapshot *snapshot = req->snapshot;

@@ -23,20 +23,20 @@
 #include "wheel.h"
 
 #define TO(state) (1u << REQUEST_##state)
-#define REQUEST_STATES(X)                                                                                               \
-    /* state      step        what it waits for                     may move on to                                */     \
-    X(READING,    reading,    "the body, memory for it",            TO(ADMITTING) | TO(REFUSING))                       \
-    X(ADMITTING,  admitting,  "a list of models, if it must",       TO(CONNECTING) | TO(REFUSING) | TO(SETTLING))       \
-    X(CONNECTING, connecting, "the backend's first byte",           TO(CONNECTING) | TO(RELAYING) | TO(REFUSING))       \
-    X(RELAYING,   relaying,   "the backend's next byte",            TO(REFUSING) | TO(SETTLING))                        \
-    X(REFUSING,   refusing,   "nothing",                            TO(SETTLING))                                       \
-    X(SETTLING,   settling,   "the caller, to read what was said",  0)
+#define REQUEST_STATES(X)                                                                                            \
+    /* state      step        what it waits for                     may move on to                                */ \
+    X(READING, reading, "the body, memory for it", TO(ADMITTING) | TO(REFUSING))                                     \
+    X(ADMITTING, admitting, "a list of models, if it must", TO(CONNECTING) | TO(REFUSING) | TO(SETTLING))            \
+    X(CONNECTING, connecting, "the backend's first byte", TO(CONNECTING) | TO(RELAYING) | TO(REFUSING))              \
+    X(RELAYING, relaying, "the backend's next byte", TO(REFUSING) | TO(SETTLING))                                    \
+    X(REFUSING, refusing, "nothing", TO(SETTLING))                                                                   \
+    X(SETTLING, settling, "the caller, to read what was said", 0)
 
 enum request_state {
 #define STATE_ENUM(name, step, waits, next) REQUEST_##name,
     REQUEST_STATES(STATE_ENUM)
 #undef STATE_ENUM
-    REQUEST_STATE_COUNT
+        REQUEST_STATE_COUNT
 };
 
 /* AGAIN: run the next state now. WAIT: an event will come. */
@@ -69,9 +69,9 @@ struct request {
     bool wants_page; /* a browser asks */
 
     /* what */
-    struct text body;        /* gathered; empty while `piece` is the whole of it */
-    struct slice piece;      /* the whole body in one piece, good during one call only */
-    uint64_t reserved_bytes; /* of body memory */
+    struct text body;         /* gathered; empty while `piece` is the whole of it */
+    struct slice piece;       /* the whole body in one piece, good during one call only */
+    uint64_t reserved_bytes;  /* of body memory */
     uint64_t announced_bytes; /* Content-Length; 0: chunked */
     uint64_t wanted_bytes;    /* of body memory, while it waits for them */
     bool waits_for_list, is_read;
@@ -93,10 +93,10 @@ struct request {
     struct answer answer;
     struct refusal refusal;
     unsigned backend_status;
-    bool is_committed;   /* a status line went to the caller */
-    bool has_event;      /* the backend's first event came */
-    bool is_whole;       /* the backend's last event came */
-    struct text line;    /* a line in pieces, a whole body, or an error's body */
+    bool is_committed; /* a status line went to the caller */
+    bool has_event;    /* the backend's first event came */
+    bool is_whole;     /* the backend's last event came */
+    struct text line;  /* a line in pieces, a whole body, or an error's body */
     uint64_t piece_count, output_bytes;
     int64_t sent_ms, last_byte_ms, last_write_ms;
 
@@ -117,12 +117,12 @@ void request_end(struct request *req);
 
 /* endpoint.c: paths and methods */
 struct endpoint_row {
-    const char *method; /* GET takes HEAD too */
-    const char *path;   /* without /v1; ends in '/' when an id follows */
-    const char *label;  /* in the metrics */
-    bool only_plain;    /* not under /v1 */
-    bool is_open;       /* no key */
-    const struct dialect *dialect; /* reads a body and asks a model */
+    const char *method;                          /* GET takes HEAD too */
+    const char *path;                            /* without /v1; ends in '/' when an id follows */
+    const char *label;                           /* in the metrics */
+    bool only_plain;                             /* not under /v1 */
+    bool is_open;                                /* no key */
+    const struct dialect *dialect;               /* reads a body and asks a model */
     enum verdict (*answer)(struct request *req); /* answers at once, or waits for a list */
 };
 /* CAUSE_NONE, CAUSE_NO_PATH, or CAUSE_BAD_METHOD with *ret_allow. */
@@ -141,7 +141,8 @@ void identity_give_back(struct request *req);
 /* admit.c: rows 9 to 13 and 16 */
 enum verdict request_admitting(struct request *req);
 void admit_give_back(struct request *req);
-/* The backend's list of models, fresh enough for a name that it lacks? Else asks for a fresh one: false, and an event will come. */
+/* The backend's list of models, fresh enough for a name that it lacks? Else asks for a fresh one: false, and an event
+ * will come. */
 bool admit_has_fresh_list(struct request *req);
 /* The backend and its list, into the request. */
 void admit_choose_backend(struct request *req);

@@ -2,8 +2,8 @@
  * The backend's side of a request: handing it over, sending it again once, reading the answer into events, and time.
  *
  * Timers, all on the request's one deadline (relay_set_deadline takes the nearest):
- *     no life             BACKEND_NO_LIFE_MS after the last byte, then LIFE_AGAIN_MS: 503 when nothing else showed life either
- *     commit_after        from handing over, streams only: the status goes out and heartbeats begin
+ *     no life             BACKEND_NO_LIFE_MS after the last byte, then LIFE_AGAIN_MS: 503 when nothing else showed life
+ * either commit_after        from handing over, streams only: the status goes out and heartbeats begin
  *     heartbeat_interval  from the last byte to the caller, once committed
  *     first_token_timeout from handing over, until the first event
  *     stream_idle_timeout from the backend's last byte, after the first event
@@ -47,8 +47,8 @@ static enum verdict hand_over(struct request *req, bool must_be_fresh)
     enum err err;
 
     req->borrower = (struct borrower){ on_head, on_payload, on_turn, on_end, on_lost };
-    err = upstream_borrow(house->pool, req->backend, &req->borrower, must_be_fresh, settings_of(req)->connect_timeout_ms,
-                          &req->upstream);
+    err = upstream_borrow(house->pool, req->backend, &req->borrower, must_be_fresh,
+                          settings_of(req)->connect_timeout_ms, &req->upstream);
     if (err == ERR_REFUSED) {
         backend_failed(req->backend, now_ms);
         house->nudge(house->nudge_arg);
@@ -56,7 +56,8 @@ static enum verdict hand_over(struct request *req, bool must_be_fresh)
     }
     if (err)
         return request_refuse(req, CAUSE_NO_MEMORY);
-    metrics_count(house->metrics, upstream_was_kept(req->upstream) ? METRIC_BACKEND_REUSES : METRIC_BACKEND_CONNECTS, 1);
+    metrics_count(house->metrics, upstream_was_kept(req->upstream) ? METRIC_BACKEND_REUSES : METRIC_BACKEND_CONNECTS,
+                  1);
     count_running(req, true);
     req->sent_ms = req->last_byte_ms = now_ms;
     req->record.sent_us = clock_us();
@@ -121,9 +122,9 @@ static void on_head(struct borrower *borrower, const struct http_head *head)
 
 static void note_finish(struct request *req, const struct event *event)
 {
-    static const struct slice words[] = { [FINISH_NONE] = { "", 0 },
-                                          [FINISH_STOP] = { "stop", 4 },
-                                          [FINISH_LENGTH] = { "length", 6 } };
+    static const struct slice words[] = {
+        [FINISH_NONE] = { "", 0 }, [FINISH_STOP] = { "stop", 4 }, [FINISH_LENGTH] = { "length", 6 }
+    };
 
     req->is_whole = true;
     req->record.has_tokens = true;
@@ -148,8 +149,7 @@ static void note_passed(struct request *req, const struct event *event)
     }
     req->record.has_tokens = req->record.is_estimated = true;
     req->record.prompt_tokens = (req->record.prompt_chars + 3) / 4;
-    req->record.completion_tokens =
-        req->output_bytes / 4 > req->piece_count ? req->output_bytes / 4 : req->piece_count;
+    req->record.completion_tokens = req->output_bytes / 4 > req->piece_count ? req->output_bytes / 4 : req->piece_count;
 }
 
 static void take_error(struct request *req, const struct event *event)
@@ -309,7 +309,8 @@ static void take_refusal(struct request *req)
     struct refusal *refusal = &req->refusal;
 
     *refusal = (struct refusal){ 0 };
-    req->backend->kind->read_error(req->backend_status, text_slice(&req->line), req->answer.model, &req->arena, refusal);
+    req->backend->kind->read_error(req->backend_status, text_slice(&req->line), req->answer.model, &req->arena,
+                                   refusal);
     relay_give_back(req, true);
     (void)request_go(req, REQUEST_REFUSING);
     request_drive(req);
@@ -317,7 +318,8 @@ static void take_refusal(struct request *req)
 
 static bool says_something(const struct event *event)
 {
-    return event->is_done || event->error.len || event->content_wire.len || event->thinking_wire.len || event->tool_calls;
+    return event->is_done || event->error.len || event->content_wire.len || event->thinking_wire.len ||
+           event->tool_calls;
 }
 
 static void take_whole(struct request *req)
@@ -355,8 +357,8 @@ static void take_whole(struct request *req)
     text_release_wiped(&body);
 }
 
-/* The framing ended cleanly. The last line may lack its line break; a stream may lack its last event: Ollama stops like that
- * after many equal tokens. */
+/* The framing ended cleanly. The last line may lack its line break; a stream may lack its last event: Ollama stops like
+ * that after many equal tokens. */
 static void finish_stream(struct request *req)
 {
     struct burst burst = { .out = &req->house->out };
@@ -394,7 +396,8 @@ static void on_end(struct borrower *borrower)
 
 /* ---- what goes wrong ---- */
 
-/* The one rule of sending again: nothing has come from the backend, nothing went to the caller, and it is the first time. */
+/* The one rule of sending again: nothing has come from the backend, nothing went to the caller, and it is the first
+ * time. */
 static bool may_send_again(const struct request *req, bool was_kept)
 {
     return was_kept && !req->was_resent && !req->is_committed && req->state == REQUEST_CONNECTING;
@@ -419,8 +422,8 @@ static void on_lost(struct borrower *borrower, enum upstream_loss loss, const ch
         backend_failed(req->backend, clock_ms());
         req->house->nudge(req->house->nudge_arg);
     }
-    log_warn("req=%.*s: backend %s: %s, the caller is told", (int)req->record.request_id.len,
-             req->record.request_id.at, req->backend->name, why);
+    log_warn("req=%.*s: backend %s: %s, the caller is told", (int)req->record.request_id.len, req->record.request_id.at,
+             req->backend->name, why);
     fail(req, loss == UPSTREAM_UNREACHABLE ? CAUSE_BACKEND_DOWN : CAUSE_UPSTREAM);
 }
 

@@ -1,10 +1,10 @@
 /*
- * Everything a request holds (body memory, address place, person, backend's running count, upstream, deadline, snapshot) lives in
- * the struct and is given back in request_end(), its only exit. A request is freed by the reaper at the end of the turn, so that
- * callbacks up the stack never hold a pointer to something gone.
+ * Everything a request holds (body memory, address place, person, backend's running count, upstream, deadline,
+ * snapshot) lives in the struct and is given back in request_end(), its only exit. A request is freed by the reaper at
+ * the end of the turn, so that callbacks up the stack never hold a pointer to something gone.
  *
- * Timers: one deadline a request. ADMITTING: list_due_ms. CONNECTING and RELAYING: relay.c. READING while it waits for memory:
- * MEMORY_RETRY_MS.
+ * Timers: one deadline a request. ADMITTING: list_due_ms. CONNECTING and RELAYING: relay.c. READING while it waits for
+ * memory: MEMORY_RETRY_MS.
  */
 #include <assert.h>
 #include <stdlib.h>

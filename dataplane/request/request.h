@@ -1,9 +1,8 @@
 /*
- * request - the story of one request, from its head to its log line: who asks, may they, what do they want, which backend,
- * the answer on its way, the books. This room calls limit, backend, upstream, dialect, kind and meter; those never
- * call each other.
- * A request is made when a head has come, belongs to its client's connection, and ends on one way only (request_end
- * in request.c), where everything it holds is given back. Loop thread of its worker only.
+ * request - the story of one request, from its head to its log line: who asks, may they, what do they want, which
+ * backend, the answer on its way, the books. This room calls limit, backend, upstream, dialect, kind and meter; those
+ * never call each other. A request is made when a head has come, belongs to its client's connection, and ends on one
+ * way only (request_end in request.c), where everything it holds is given back. Loop thread of its worker only.
  */
 #pragma once
 #include <stdatomic.h>

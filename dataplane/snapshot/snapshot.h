@@ -32,9 +32,9 @@ struct endpoint {
 struct settings {
     struct endpoint listen;
     struct endpoint operator_listen;
-    unsigned workers; /* 0: auto, one a core */
-    const char *user; /* to drop to; NULL: stay */
-    int log_level;    /* enum log_level of log.h */
+    unsigned workers;     /* 0: auto, one a core */
+    const char *user;     /* to drop to; NULL: stay */
+    int log_level;        /* enum log_level of log.h */
     const char *log_file; /* NULL: stderr */
     enum log_format log_format;
 
@@ -71,12 +71,12 @@ struct settings {
 
 /* One entry of valid_keys. */
 struct key {
-    struct digest hash;  /* SHA-256 of the secret; the secret itself is not kept */
-    const char *name;    /* public id of a qk_ key, the entry's name, or key1, key2 ... by position */
-    const char *user;    /* whom log and limits show; the name when none is given */
-    bool is_plain;       /* a plain string: delegates for the log only */
-    bool delegates;      /* may name the person in user_header */
-    bool has_allow;      /* `allow` was given: only from there */
+    struct digest hash; /* SHA-256 of the secret; the secret itself is not kept */
+    const char *name;   /* public id of a qk_ key, the entry's name, or key1, key2 ... by position */
+    const char *user;   /* whom log and limits show; the name when none is given */
+    bool is_plain;      /* a plain string: delegates for the log only */
+    bool delegates;     /* may name the person in user_header */
+    bool has_allow;     /* `allow` was given: only from there */
     struct cidr_list allow;
     const char *const *models; /* names it may use, normalised; NULL: all */
     size_t model_count;

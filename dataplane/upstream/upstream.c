@@ -1,11 +1,11 @@
 /*
- * Timers: connecting (connect_timeout, from upstream_borrow), ending (ENDING_MS, from giving back a whole answer whose framing
- * has not ended), kept (KEPT_MS, from going back to the pool).
+ * Timers: connecting (connect_timeout, from upstream_borrow), ending (ENDING_MS, from giving back a whole answer whose
+ * framing has not ended), kept (KEPT_MS, from going back to the pool).
  *
- * Reading is edge-triggered and goes on until the kernel has nothing: a reset that comes together with bytes has no edge of its
- * own (libevent reports it as readable). While paused, an edge that comes is remembered in `has_more`. A connection with more
- * to read than its turn allows goes onto the ring `again`, which the worker works off once a turn of the loop: event_active()
- * would be served before anybody else.
+ * Reading is edge-triggered and goes on until the kernel has nothing: a reset that comes together with bytes has no
+ * edge of its own (libevent reports it as readable). While paused, an edge that comes is remembered in `has_more`. A
+ * connection with more to read than its turn allows goes onto the ring `again`, which the worker works off once a turn
+ * of the loop: event_active() would be served before anybody else.
  */
 #include "upstream.h"
 
@@ -29,9 +29,9 @@ enum {
     KEPT_MS = 60000,
     ENDING_MS = 1000,
     MAX_ENDING_BYTES = 64 << 10, /* that may still come when the answer is whole */
-    MAX_KEPT = 256,         /* a worker and backend list */
-    MAX_HEAD_BYTES = 65536, /* of an answer */
-    MAX_READS = 16,         /* in one turn, then others have theirs */
+    MAX_KEPT = 256,              /* a worker and backend list */
+    MAX_HEAD_BYTES = 65536,      /* of an answer */
+    MAX_READS = 16,              /* in one turn, then others have theirs */
 };
 
 enum stage {
@@ -53,15 +53,15 @@ struct upstream {
     int fd;
     enum stage stage;
     bool was_kept, keeps_alive, is_paused;
-    bool has_more;      /* the socket may hold bytes whose edge has passed */
-    bool is_full_read;  /* the last read filled the scratch buffer */
-    bool is_again;      /* on the pool's list `again` */
+    bool has_more;     /* the socket may hold bytes whose edge has passed */
+    bool is_full_read; /* the last read filled the scratch buffer */
+    bool is_again;     /* on the pool's list `again` */
     struct upstream *next_again;
-    unsigned address;      /* index tried */
+    unsigned address; /* index tried */
     unsigned addresses_left;
     struct slice head, body; /* still to send, the borrower's */
     uint64_t received;
-    uint64_t ending_from; /* payload seen when a whole answer was given back */
+    uint64_t ending_from;  /* payload seen when a whole answer was given back */
     struct text head_text; /* an answer's head that came in pieces */
     size_t scanned;
     struct http_body framing;
@@ -75,7 +75,7 @@ struct upstream_pool {
     struct upstream busy, kept, dead; /* heads of rings */
     unsigned kept_count;
     struct upstream *again; /* may be dead by now: freed by the reaper only when off this list */
-    struct http_head head; /* parsed into, for the moment of on_head */
+    struct http_head head;  /* parsed into, for the moment of on_head */
 };
 
 static void ring_init(struct upstream *head)
@@ -201,8 +201,8 @@ static bool start_connecting(struct upstream *up)
         (void)setsockopt(up->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         if (connect(up->fd, (const struct sockaddr *)address, up->backend->address_bytes[index]) == 0 ||
             errno == EINPROGRESS) {
-            (void)event_assign(&up->event, up->pool->base, up->fd,
-                               EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event, up);
+            (void)event_assign(&up->event, up->pool->base, up->fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
+                               on_event, up);
             if (event_add(&up->event, NULL) == 0)
                 return true;
         }
@@ -316,8 +316,8 @@ static void read_again(struct upstream *up)
     up->pool->again = up;
 }
 
-/* Writes what it can. What an error means is for reading to say, in the loop's next turn: how the connection ended, and whatever
- * the backend said before it ended. */
+/* Writes what it can. What an error means is for reading to say, in the loop's next turn: how the connection ended, and
+ * whatever the backend said before it ended. */
 static void flush(struct upstream *up)
 {
     if (up->stage == STAGE_CONNECTING)
@@ -452,8 +452,8 @@ static bool feed_head(struct upstream *up, struct slice *bytes)
     if (!take_head(up, head))
         return false;
     text_release(&up->head_text);
-    if (up->stage == STAGE_BODY && (up->framing.framing == HTTP_NO_BODY ||
-                                    (up->framing.framing == HTTP_LENGTH && up->framing.left == 0))) {
+    if (up->stage == STAGE_BODY &&
+        (up->framing.framing == HTTP_NO_BODY || (up->framing.framing == HTTP_LENGTH && up->framing.left == 0))) {
         end_exchange(up, bytes->len > 0);
         return false;
     }
@@ -483,8 +483,9 @@ static void on_eof(struct upstream *up, bool is_orderly)
     if (up->stage == STAGE_KEPT || up->stage == STAGE_OVER)
         bury(up);
     else
-        lose(up, UPSTREAM_HUNG_UP, up->received ? "the connection ended in the middle of the answer"
-                                                : "the connection ended before the answer");
+        lose(up, UPSTREAM_HUNG_UP,
+             up->received ? "the connection ended in the middle of the answer"
+                          : "the connection ended before the answer");
 }
 
 /* May it still be read from? Callbacks of one read may have paused it, given it back or closed it. */

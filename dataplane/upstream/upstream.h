@@ -2,10 +2,10 @@
  * upstream - one worker's connections to backends: a pool of kept ones, and an exchange (one request, one answer) on a
  * connection that is lent to one borrower at a time. Loop thread only. Never half-closes (Ollama would cancel).
  *
- * A borrower is told in this order: on_head (once a head that is not 1xx), on_payload (any number), on_end; or on_lost at any
- * moment, after which nothing follows. on_turn comes after everything that one read brought was handed over: the moment
- * to flush. After upstream_give_back() no callback comes any more; every callback may give back.
- * Slices handed over are good during the call.
+ * A borrower is told in this order: on_head (once a head that is not 1xx), on_payload (any number), on_end; or on_lost
+ * at any moment, after which nothing follows. on_turn comes after everything that one read brought was handed over: the
+ * moment to flush. After upstream_give_back() no callback comes any more; every callback may give back. Slices handed
+ * over are good during the call.
  */
 #pragma once
 #include <stdbool.h>
@@ -64,8 +64,8 @@ void upstream_pause(struct upstream *upstream);
 bool upstream_is_paused(const struct upstream *upstream);
 void upstream_resume(struct upstream *upstream);
 /*
- * Back to the pool when the exchange is over and the connection may be kept; else it is closed fully, now. With `is_whole` the
- * borrower has the whole answer although the framing has not ended yet (Ollama sends the last chunk a moment after the last
- * line): the pool waits shortly for the end and keeps the connection then.
+ * Back to the pool when the exchange is over and the connection may be kept; else it is closed fully, now. With
+ * `is_whole` the borrower has the whole answer although the framing has not ended yet (Ollama sends the last chunk a
+ * moment after the last line): the pool waits shortly for the end and keeps the connection then.
  */
 void upstream_give_back(struct upstream *upstream, bool is_whole);

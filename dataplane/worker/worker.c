@@ -1,8 +1,9 @@
 /*
- * Messages from the control thread lie in `mail`, under a lock held for a few instructions, and an eventfd wakes the loop.
+ * Messages from the control thread lie in `mail`, under a lock held for a few instructions, and an eventfd wakes the
+ * loop.
  *
- * Listeners are level-triggered and drained in bursts. Where the process has run out of descriptors, accepting pauses for
- * ACCEPT_PAUSE_MS instead of spinning.
+ * Listeners are level-triggered and drained in bursts. Where the process has run out of descriptors, accepting pauses
+ * for ACCEPT_PAUSE_MS instead of spinning.
  */
 #include "worker.h"
 
@@ -66,8 +67,9 @@ static void pause_accepting(struct worker *worker, int reason)
         (void)event_del(&worker->listener_events[i]);
     if (clock_ms() - worker->said_full_ms >= SAY_FULL_MS) {
         worker->said_full_ms = clock_ms();
-        log_warn("no new connections for a moment: %s",
-                 reason == EMFILE || reason == ENFILE ? "all file descriptors are in use" : "the kernel is out of memory");
+        log_warn("no new connections for a moment: %s", reason == EMFILE || reason == ENFILE
+                                                            ? "all file descriptors are in use"
+                                                            : "the kernel is out of memory");
     }
     wheel_set(&worker->wheel, &worker->accept_again, clock_ms() + ACCEPT_PAUSE_MS);
 }

@@ -24,7 +24,7 @@ struct worker_options {
     struct fleet *fleet;       /* the same */
     unsigned max_connections;  /* as far as descriptors go */
     const atomic_bool *is_draining;
-    void (*nudge)(void *arg); /* any thread: a probe is wanted */
+    void (*nudge)(void *arg);   /* any thread: a probe is wanted */
     void (*on_done)(void *arg); /* from the worker's thread: it has drained and is about to end */
     void *arg;
 };

@@ -10,22 +10,22 @@
 
 enum { ROUNDS = 15, ROUND_US = 20000, MAX_HEAD = 65536, MOST_BYTES = 1 << 22, STREAM_BYTES = 1 << 20 };
 
-#define SDK_FIELDS                            \
-    "host: 127.0.0.1:18789\r\n"               \
-    "connection: keep-alive\r\n"              \
-    "accept: application/json\r\n"            \
-    "user-agent: OpenAI/JS 7.57.0\r\n"        \
-    "x-stainless-retry-count: 0\r\n"          \
-    "x-stainless-lang: js\r\n"                \
-    "x-stainless-package-version: 7.57.0\r\n" \
-    "x-stainless-os: Linux\r\n"               \
-    "x-stainless-arch: x64\r\n"               \
-    "x-stainless-runtime: node\r\n"           \
-    "x-stainless-runtime-version: v24.21.0\r\n" \
+#define SDK_FIELDS                                                              \
+    "host: 127.0.0.1:18789\r\n"                                                 \
+    "connection: keep-alive\r\n"                                                \
+    "accept: application/json\r\n"                                              \
+    "user-agent: OpenAI/JS 7.57.0\r\n"                                          \
+    "x-stainless-retry-count: 0\r\n"                                            \
+    "x-stainless-lang: js\r\n"                                                  \
+    "x-stainless-package-version: 7.57.0\r\n"                                   \
+    "x-stainless-os: Linux\r\n"                                                 \
+    "x-stainless-arch: x64\r\n"                                                 \
+    "x-stainless-runtime: node\r\n"                                             \
+    "x-stainless-runtime-version: v24.21.0\r\n"                                 \
     "authorization: Bearer qk_7f3aB81xQz_0123456789abcdefghijklmnopqABCDEF\r\n" \
-    "content-type: application/json\r\n"      \
-    "accept-language: *\r\n"                  \
-    "sec-fetch-mode: cors\r\n"                \
+    "content-type: application/json\r\n"                                        \
+    "accept-language: *\r\n"                                                    \
+    "sec-fetch-mode: cors\r\n"                                                  \
     "accept-encoding: gzip, deflate\r\n"
 #define SDK_REQUEST "POST /v1/chat/completions HTTP/1.1\r\n" SDK_FIELDS "content-length: 102\r\n\r\n"
 

@@ -1,7 +1,7 @@
 /*
- * bench_translate - nanoseconds for what the gateway does with the bodies of one request: a short one and an agent's turn of
- * 49 kB, from OpenAI's JSON to Ollama's, and one line of a stream, from Ollama's to OpenAI's. Each is measured ROUNDS
- * times and the best is shown: the rest is noise.
+ * bench_translate - nanoseconds for what the gateway does with the bodies of one request: a short one and an agent's
+ * turn of 49 kB, from OpenAI's JSON to Ollama's, and one line of a stream, from Ollama's to OpenAI's. Each is measured
+ * ROUNDS times and the best is shown: the rest is noise.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,18 +70,27 @@ static void make_agent(void)
     text_init(&agent, 1 << 20);
     text_add_literal(&agent, "{\"model\":\"qwen3:32b\",\"messages\":[{\"role\":\"developer\",\"content\":\"");
     while (agent.len < PROMPT_BYTES)
-        text_add_literal(&agent, "You are a careful assistant.\\nDo what \\\"the user\\\" asks, and say so when you cannot. ");
-    text_add_literal(&agent, "\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Say hello\"}]}],\"stream\":true,"
-                             "\"stream_options\":{\"include_usage\":true},\"store\":false,\"max_completion_tokens\":8192,\"tools\":[");
+        text_add_literal(&agent,
+                         "You are a careful assistant.\\nDo what \\\"the user\\\" asks, and say so when you cannot. ");
+    text_add_literal(
+        &agent,
+        "\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Say hello\"}]}],\"stream\":true,"
+        "\"stream_options\":{\"include_usage\":true},\"store\":false,\"max_completion_tokens\":8192,\"tools\":[");
     for (unsigned i = 0; i < TOOLS; i++)
-        text_printf(&agent,
-                    "%s{\"type\":\"function\",\"function\":{\"name\":\"tool_%u\",\"description\":\"Reads a file, or a part of one, and says "
-                    "what is in it; large files are cut, so that asking again for the rest is a good thing to do.\",\"parameters\":{\"type\":"
-                    "\"object\",\"required\":[\"path\"],\"properties\":{\"path\":{\"description\":\"Path to the file to read (relative or "
-                    "absolute)\",\"type\":\"string\"},\"offset\":{\"description\":\"Line number to start reading from (1-indexed)\",\"type\":"
-                    "\"number\"},\"limit\":{\"description\":\"Maximum number of lines to read\",\"type\":\"number\"},\"mode\":{\"type\":"
-                    "\"string\",\"enum\":[\"text\",\"lines\",\"bytes\"],\"description\":\"How to read\"}}},\"strict\":false}}",
-                    i ? "," : "", i);
+        text_printf(
+            &agent,
+            "%s{\"type\":\"function\",\"function\":{\"name\":\"tool_%u\",\"description\":\"Reads a file, or a part of "
+            "one, and says "
+            "what is in it; large files are cut, so that asking again for the rest is a good thing to "
+            "do.\",\"parameters\":{\"type\":"
+            "\"object\",\"required\":[\"path\"],\"properties\":{\"path\":{\"description\":\"Path to the file to read "
+            "(relative or "
+            "absolute)\",\"type\":\"string\"},\"offset\":{\"description\":\"Line number to start reading from "
+            "(1-indexed)\",\"type\":"
+            "\"number\"},\"limit\":{\"description\":\"Maximum number of lines to "
+            "read\",\"type\":\"number\"},\"mode\":{\"type\":"
+            "\"string\",\"enum\":[\"text\",\"lines\",\"bytes\"],\"description\":\"How to read\"}}},\"strict\":false}}",
+            i ? "," : "", i);
     text_add_literal(&agent, "],\"reasoning_effort\":\"low\"}");
 }
 
@@ -92,12 +101,15 @@ static void show(const char *name, void (*way)(struct slice), struct slice text)
 
 int main(void)
 {
-    static const char brief[] =
-        "{\"model\":\"qwen3:32b\",\"messages\":[{\"role\":\"system\",\"content\":\"You are a helpful assistant.\"},{\"role\":\"user\","
-        "\"content\":\"What is the capital of France, and since when?\"}],\"stream\":true,\"max_tokens\":256,\"temperature\":0.7,\"top_p\":0.95}";
-    static const char chunk[] = "{\"model\":\"qwen3:32b\",\"created_at\":\"2026-11-22T14:17:11.721074599Z\",\"message\":{\"role\":\"assistant\","
+    static const char brief[] = "{\"model\":\"qwen3:32b\",\"messages\":[{\"role\":\"system\",\"content\":\"You are a "
+                                "helpful assistant.\"},{\"role\":\"user\","
+                                "\"content\":\"What is the capital of France, and since "
+                                "when?\"}],\"stream\":true,\"max_tokens\":256,\"temperature\":0.7,\"top_p\":0.95}";
+    static const char chunk[] = "{\"model\":\"qwen3:32b\",\"created_at\":\"2026-11-22T14:17:11.721074599Z\","
+                                "\"message\":{\"role\":\"assistant\","
                                 "\"content\":\" scripted\"},\"done\":false}";
-    static const char thought[] = "{\"model\":\"qwen3:32b\",\"created_at\":\"2026-11-22T14:17:11.708336836Z\",\"message\":{\"role\":\"assistant\","
+    static const char thought[] = "{\"model\":\"qwen3:32b\",\"created_at\":\"2026-11-22T14:17:11.708336836Z\","
+                                  "\"message\":{\"role\":\"assistant\","
                                   "\"content\":\"\",\"thinking\":\" greets\"},\"done\":false}";
     struct inference inference = { .model = SLICE("qwen3:32b"), .is_stream = true };
 

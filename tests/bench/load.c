@@ -112,13 +112,12 @@ static void raise_file_limit(void)
 static void read_options(struct load *load, int argc, char **argv)
 {
     static const struct option names[] = {
-        { "port", required_argument, NULL, 'p' },   { "body", required_argument, NULL, 'b' },
-        { "key", required_argument, NULL, 'k' },    { "connections", required_argument, NULL, 'c' },
-        { "pid", required_argument, NULL, 'P' },    { "expects", required_argument, NULL, 'e' },
+        { "port", required_argument, NULL, 'p' },    { "body", required_argument, NULL, 'b' },
+        { "key", required_argument, NULL, 'k' },     { "connections", required_argument, NULL, 'c' },
+        { "pid", required_argument, NULL, 'P' },     { "expects", required_argument, NULL, 'e' },
         { "warm-ms", required_argument, NULL, 'w' }, { "run-ms", required_argument, NULL, 'r' },
-        { "tokens", required_argument, NULL, 't' }, { "spread-ms", required_argument, NULL, 's' },
-        { "path", required_argument, NULL, 'u' },
-        { NULL, 0, NULL, 0 },
+        { "tokens", required_argument, NULL, 't' },  { "spread-ms", required_argument, NULL, 's' },
+        { "path", required_argument, NULL, 'u' },    { NULL, 0, NULL, 0 },
     };
     const char *body = "", *key = "none", *path = "/v1/chat/completions";
     unsigned port = 0;

@@ -1,7 +1,7 @@
 /*
  * load - the callers of the bench: what they ask, of whom, and what both kinds of load share. One thread, one epoll.
- * requests.c keeps some connections busy, each asking again as soon as it has its answer; streams.c holds many streams and
- * counts their tokens. Each prints one JSON object when it is done. Times are microseconds of CLOCK_MONOTONIC.
+ * requests.c keeps some connections busy, each asking again as soon as it has its answer; streams.c holds many streams
+ * and counts their tokens. Each prints one JSON object when it is done. Times are microseconds of CLOCK_MONOTONIC.
  */
 #pragma once
 #include <netinet/in.h>
@@ -15,11 +15,11 @@ struct load {
     struct sockaddr_in to;
     char *request; /* head and body, as it goes out */
     size_t request_bytes;
-    int pid;       /* the process under test, 0: none is watched */
-    int expects;   /* the status of every answer */
+    int pid;     /* the process under test, 0: none is watched */
+    int expects; /* the status of every answer */
     unsigned connections;
-    unsigned warm_ms, run_ms;    /* requests */
-    unsigned tokens, spread_ms;  /* streams: pieces each, and over how long they start */
+    unsigned warm_ms, run_ms;   /* requests */
+    unsigned tokens, spread_ms; /* streams: pieces each, and over how long they start */
     int epoll;
 };
 

@@ -1,6 +1,7 @@
 /*
- * reply - an HTTP/1.1 answer as it comes, read with as little as a client needs: the status, where the body ends, its payload.
- * It is the bench's own, so that the gateway's codec is not judged by itself. The memory is the caller's; zeroed is fresh.
+ * reply - an HTTP/1.1 answer as it comes, read with as little as a client needs: the status, where the body ends, its
+ * payload. It is the bench's own, so that the gateway's codec is not judged by itself. The memory is the caller's;
+ * zeroed is fresh.
  */
 #pragma once
 #include <stdbool.h>
@@ -24,9 +25,9 @@ enum reply_state {
 struct reply {
     enum reply_state state;
     int status;
-    bool closes;       /* the peer closes after it */
+    bool closes;        /* the peer closes after it */
     bool line_is_empty; /* of the trailer, so far */
-    uint64_t left;     /* of the body or the chunk */
+    uint64_t left;      /* of the body or the chunk */
     size_t head_bytes;
     char head[REPLY_HEAD_BYTES];
 };

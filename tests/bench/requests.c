@@ -114,11 +114,13 @@ static void serve(struct load *load, uint64_t until_us)
 
 static void print(const struct watch *before, const struct watch *after, uint64_t took_us)
 {
-    printf("{\"answers\":%llu,\"wrong\":%llu,\"broken\":%llu,\"reconnects\":%llu,\"per_s\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,"
+    printf("{\"answers\":%llu,\"wrong\":%llu,\"broken\":%llu,\"reconnects\":%llu,\"per_s\":%.1f,\"p50_us\":%.1f,\"p99_"
+           "us\":%.1f,"
            "\"p999_us\":%.1f,\"resident\":%llu,",
            (unsigned long long)books.answers, (unsigned long long)books.wrong, (unsigned long long)books.broken,
-           (unsigned long long)books.reconnects, (double)books.answers * 1e6 / (double)took_us, spread_at(&latency, 0.5),
-           spread_at(&latency, 0.99), spread_at(&latency, 0.999), (unsigned long long)after->resident_bytes);
+           (unsigned long long)books.reconnects, (double)books.answers * 1e6 / (double)took_us,
+           spread_at(&latency, 0.5), spread_at(&latency, 0.99), spread_at(&latency, 0.999),
+           (unsigned long long)after->resident_bytes);
     load_print_cost(before, after, books.answers);
     printf("}\n");
 }

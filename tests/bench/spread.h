@@ -1,6 +1,6 @@
 /*
- * spread - how many values fell where: a histogram of durations in microseconds with 1/64 of relative error, and its percentiles.
- * The memory is the caller's; zeroed is empty. One thread.
+ * spread - how many values fell where: a histogram of durations in microseconds with 1/64 of relative error, and its
+ * percentiles. The memory is the caller's; zeroed is empty. One thread.
  */
 #pragma once
 #include <stdint.h>

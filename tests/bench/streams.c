@@ -1,9 +1,9 @@
 /*
- * Streams of numbered pieces (" r0", " r1" …) from a paced backend, as server-sent events or as Ollama's lines: each line that
- * holds "content":" rN" is looked at, and N must be the one after the last.
+ * Streams of numbered pieces (" r0", " r1" …) from a paced backend, as server-sent events or as Ollama's lines: each
+ * line that holds "content":" rN" is looked at, and N must be the one after the last.
  *
- * They start evenly over spread_ms, so that their pieces do not come in step. The cost is taken while all of them run: from when
- * the last has its first piece until the first has its last.
+ * They start evenly over spread_ms, so that their pieces do not come in step. The cost is taken while all of them run:
+ * from when the last has its first piece until the first has its last.
  */
 #include "load.h"
 #include "reply.h"
@@ -117,7 +117,8 @@ static void end_stream(struct stream *stream)
 static void send_more(struct stream *stream)
 {
     while (stream->sent < asked->request_bytes) {
-        ssize_t sent = send(stream->fd, asked->request + stream->sent, asked->request_bytes - stream->sent, MSG_NOSIGNAL);
+        ssize_t sent =
+            send(stream->fd, asked->request + stream->sent, asked->request_bytes - stream->sent, MSG_NOSIGNAL);
 
         if (sent <= 0)
             return;
@@ -169,13 +170,14 @@ static void print(const struct watch looks[3], uint64_t tokens, const struct loa
 {
     int64_t grown = (int64_t)(looks[2].resident_bytes - looks[0].resident_bytes);
 
-    printf("{\"streams\":%u,\"tokens\":%llu,\"tokens_measured\":%llu,\"lost\":%llu,\"doubled\":%llu,\"reordered\":%llu,\"failed\":%llu,"
+    printf("{\"streams\":%u,\"tokens\":%llu,\"tokens_measured\":%llu,\"lost\":%llu,\"doubled\":%llu,\"reordered\":%llu,"
+           "\"failed\":%llu,"
            "\"first_p50_us\":%.1f,\"first_p99_us\":%.1f,\"gap_p50_us\":%.1f,\"gap_p99_us\":%.1f,\"gap_p999_us\":%.1f,"
            "\"resident_a_stream\":%.1f,",
-           load->connections, (unsigned long long)books.tokens, (unsigned long long)tokens, (unsigned long long)books.lost,
-           (unsigned long long)books.doubled, (unsigned long long)books.reordered, (unsigned long long)books.failed,
-           spread_at(&first, 0.5), spread_at(&first, 0.99), spread_at(&gaps, 0.5), spread_at(&gaps, 0.99),
-           spread_at(&gaps, 0.999), (double)grown / load->connections);
+           load->connections, (unsigned long long)books.tokens, (unsigned long long)tokens,
+           (unsigned long long)books.lost, (unsigned long long)books.doubled, (unsigned long long)books.reordered,
+           (unsigned long long)books.failed, spread_at(&first, 0.5), spread_at(&first, 0.99), spread_at(&gaps, 0.5),
+           spread_at(&gaps, 0.99), spread_at(&gaps, 0.999), (double)grown / load->connections);
     load_print_cost(&looks[1], &looks[2], tokens);
     printf("}\n");
 }

@@ -1,6 +1,6 @@
 /*
- * watch - what a process has cost so far, as the kernel counts it: the time its threads ran, to the nanosecond, the same in
- * the clock's ticks with user and system time apart, and its resident memory.
+ * watch - what a process has cost so far, as the kernel counts it: the time its threads ran, to the nanosecond, the
+ * same in the clock's ticks with user and system time apart, and its resident memory.
  */
 #pragma once
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /*
- * fuzz_chat_request - any bytes as the body of /v1/chat/completions. What is accepted becomes a request to Ollama that is
- * JSON (jansson judges) and holds known keys only, with the values that the gateway decides, whatever the caller wrote;
- * what is refused gets an error that is JSON, says something and invites no agent to try again.
+ * fuzz_chat_request - any bytes as the body of /v1/chat/completions. What is accepted becomes a request to Ollama that
+ * is JSON (jansson judges) and holds known keys only, with the values that the gateway decides, whatever the caller
+ * wrote; what is refused gets an error that is JSON, says something and invites no agent to try again.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -35,7 +35,8 @@ static void only_keys(const json_t *object, const char *const *known, struct sli
     json_t *value;
 
     must(json_is_object(object), "an object", shown);
-    json_object_foreach((json_t *)object, key, value) {
+    json_object_foreach((json_t *)object, key, value)
+    {
         size_t i = 0;
         while (known[i] && strcmp(known[i], key) != 0)
             i++;
@@ -50,7 +51,8 @@ static void judge_calls(const json_t *calls, struct slice shown)
     size_t i;
     json_t *call;
 
-    json_array_foreach(calls, i, call) {
+    json_array_foreach(calls, i, call)
+    {
         const json_t *function = json_object_get(call, "function");
         only_keys(call, keys, shown);
         only_keys(function, function_keys, shown);
@@ -61,13 +63,15 @@ static void judge_calls(const json_t *calls, struct slice shown)
 
 static void judge_messages(const json_t *messages, struct slice shown)
 {
-    static const char *const keys[] = { "role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id", NULL };
+    static const char *const keys[] = { "role",       "content",   "thinking",     "images",
+                                        "tool_calls", "tool_name", "tool_call_id", NULL };
     static const char *const roles[] = { "system", "user", "assistant", "tool" };
     size_t i;
     json_t *message;
 
     must(json_array_size(messages) > 0, "a message", shown);
-    json_array_foreach(messages, i, message) {
+    json_array_foreach(messages, i, message)
+    {
         const char *role = json_string_value(json_object_get(message, "role"));
         bool is_known = false;
         only_keys(message, keys, shown);
@@ -91,18 +95,17 @@ static void judge_schema(const json_t *schema, bool is_root, unsigned depth, str
         return;
     must(json_is_object(schema) && depth < 64, "a schema is an object", shown);
     type = json_object_get(schema, "type");
-    must(!type || json_is_string(type) || json_is_null(type) || (!is_root && json_is_array(type)), "type of a type", shown);
+    must(!type || json_is_string(type) || json_is_null(type) || (!is_root && json_is_array(type)), "type of a type",
+         shown);
     required = json_object_get(schema, "required");
     must(!required || json_is_null(required) || json_is_array(required), "required is a list", shown);
-    json_array_foreach(required, i, value)
-        must(json_is_string(value), "required names are strings", shown);
+    json_array_foreach(required, i, value) must(json_is_string(value), "required names are strings", shown);
     list = is_root ? NULL : json_object_get(schema, "anyOf");
-    json_array_foreach(list, i, value)
-        judge_schema(value, false, depth + 1, shown);
+    json_array_foreach(list, i, value) judge_schema(value, false, depth + 1, shown);
     must(is_root || !json_object_get(schema, "enum") || json_is_null(json_object_get(schema, "enum")) ||
-             json_is_array(json_object_get(schema, "enum")), "enum is a list", shown);
-    json_object_foreach(json_object_get(schema, "properties"), key, value)
-        judge_schema(value, false, depth + 1, shown);
+             json_is_array(json_object_get(schema, "enum")),
+         "enum is a list", shown);
+    json_object_foreach(json_object_get(schema, "properties"), key, value) judge_schema(value, false, depth + 1, shown);
 }
 
 static void judge_tools(const json_t *tools, struct slice shown)
@@ -112,7 +115,8 @@ static void judge_tools(const json_t *tools, struct slice shown)
     size_t i;
     json_t *tool;
 
-    json_array_foreach(tools, i, tool) {
+    json_array_foreach(tools, i, tool)
+    {
         const json_t *function = json_object_get(tool, "function");
         only_keys(tool, keys, shown);
         only_keys(function, function_keys, shown);
@@ -123,10 +127,20 @@ static void judge_tools(const json_t *tools, struct slice shown)
 
 static void judge(const struct text *written)
 {
-    static const char *const keys[] = { "model", "messages", "stream", "format", "keep_alive", "tools", "options", "think",
-                                        "truncate", "shift", "logprobs", "top_logprobs", NULL };
-    static const char *const options[] = { "num_ctx", "seed", "num_predict", "top_k", "top_p", "min_p", "temperature",
-                                           "repeat_penalty", "presence_penalty", "frequency_penalty", "stop", NULL };
+    static const char *const keys[] = { "model", "messages", "stream", "format",   "keep_alive",   "tools", "options",
+                                        "think", "truncate", "shift",  "logprobs", "top_logprobs", NULL };
+    static const char *const options[] = { "num_ctx",
+                                           "seed",
+                                           "num_predict",
+                                           "top_k",
+                                           "top_p",
+                                           "min_p",
+                                           "temperature",
+                                           "repeat_penalty",
+                                           "presence_penalty",
+                                           "frequency_penalty",
+                                           "stop",
+                                           NULL };
     struct slice shown = text_slice(written);
     json_error_t error;
     json_t *json = json_loadb(written->at, written->len, JSON_ALLOW_NUL, &error);
@@ -140,9 +154,11 @@ static void judge(const struct text *written)
     only_keys(json_object_get(json, "options"), options, shown);
     model = json_object_get(json, "model");
     must(json_is_string(model) && strcmp(json_string_value(model), "M") == 0, "the gateway's model", shown);
-    must(json_is_false(json_object_get(json, "truncate")) && json_is_false(json_object_get(json, "shift")), "no cutting", shown);
+    must(json_is_false(json_object_get(json, "truncate")) && json_is_false(json_object_get(json, "shift")),
+         "no cutting", shown);
     must(json_integer_value(json_object_get(json, "keep_alive")) == -1, "the gateway's keep_alive", shown);
-    must(json_integer_value(json_object_get(json_object_get(json, "options"), "num_ctx")) == 4096, "the gateway's num_ctx", shown);
+    must(json_integer_value(json_object_get(json_object_get(json, "options"), "num_ctx")) == 4096,
+         "the gateway's num_ctx", shown);
     must(json_is_boolean(json_object_get(json, "stream")), "stream is said", shown);
     judge_messages(json_object_get(json, "messages"), shown);
     judge_tools(json_object_get(json, "tools"), shown);

@@ -1,8 +1,8 @@
 /*
- * fuzz_ollama_stream - any bytes as what Ollama answers: the first says with which status, whether streamed, and where the
- * bytes are cut into lines they are read one by one. Every event that comes of it must be one that OpenAI's clients
- * can read: JSON (jansson judges), no line break within, the finish chunk and [DONE] last and once; every error, one that
- * is JSON and final where the cause is.
+ * fuzz_ollama_stream - any bytes as what Ollama answers: the first says with which status, whether streamed, and where
+ * the bytes are cut into lines they are read one by one. Every event that comes of it must be one that OpenAI's clients
+ * can read: JSON (jansson judges), no line break within, the finish chunk and [DONE] last and once; every error, one
+ * that is JSON and final where the cause is.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -30,7 +30,8 @@ static void judge_json(struct slice said)
     /* Numbers of logprobs are passed on as they are. */
     must(json || json_error_code(&error) == json_error_numeric_overflow, error.text, said);
     must(!json || json_is_object(json), "an object", said);
-    must(!slice_has(said, SLICE("\xc2\x85")) && !slice_has(said, SLICE("\xe2\x80\xa8")) && !slice_has(said, SLICE("\xe2\x80\xa9")),
+    must(!slice_has(said, SLICE("\xc2\x85")) && !slice_has(said, SLICE("\xe2\x80\xa8")) &&
+             !slice_has(said, SLICE("\xe2\x80\xa9")),
          "nothing that Python takes for a line's end", said);
     json_decref(json);
 }
@@ -66,7 +67,8 @@ static void judge_refusal(const struct refusal *refusal)
     must(refusal->cause != CAUSE_NONE && message.len, "a cause", text_slice(&written));
     must(cause_row(refusal->cause)->heals || !refusal_text_invites_retry(message), "final", message);
     must(refusal_status(refusal) >= 400 && refusal_status(refusal) < 600, "a status", text_slice(&written));
-    must(!slice_has(message, SLICE("://")) && !slice_has(message, SLICE("registry.")) && !slice_has(message, SLICE("\n")),
+    must(!slice_has(message, SLICE("://")) && !slice_has(message, SLICE("registry.")) &&
+             !slice_has(message, SLICE("\n")),
          "nothing of the machine", message);
     text_release(&written);
 }

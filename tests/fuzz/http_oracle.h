@@ -159,10 +159,9 @@ static unsigned times(const struct http_head *head, struct slice name)
 
 static void must_be_framed_once(const struct http_head *head)
 {
-    static const struct slice names[] = {
-        [HTTP_OTHER] = { "", 0 },
+    static const struct slice names[] = { [HTTP_OTHER] = { "", 0 },
 #define NAME(id, text) [HTTP_##id] = { text, sizeof(text) - 1 },
-        HTTP_FIELDS(NAME)
+                                          HTTP_FIELDS(NAME)
 #undef NAME
     };
     unsigned lengths = times(head, SLICE("content-length")), codings = times(head, SLICE("Transfer-Encoding"));

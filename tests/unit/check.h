@@ -29,29 +29,27 @@ void check_eq(const char *file, int line, const char *what, long long got, long 
 void check_str(const char *file, int line, const char *what, const char *got, size_t got_len, const char *wanted,
                size_t wanted_len);
 
-#define TEST(id)                                                                          \
-    static void test_##id(void);                                                          \
-    __attribute__((constructor)) static void register_##id(void)                          \
-    {                                                                                     \
-        static struct check_test test = { .name = #id, .run = test_##id };                \
-        check_register(&test);                                                            \
-    }                                                                                     \
+#define TEST(id)                                                           \
+    static void test_##id(void);                                           \
+    __attribute__((constructor)) static void register_##id(void)           \
+    {                                                                      \
+        static struct check_test test = { .name = #id, .run = test_##id }; \
+        check_register(&test);                                             \
+    }                                                                      \
     static void test_##id(void)
 
-#define CHECK(claim)                                                                      \
-    do {                                                                                  \
-        if (!(claim))                                                                     \
-            check_fail(__FILE__, __LINE__, "not so: %s", #claim);                         \
+#define CHECK(claim)                                              \
+    do {                                                          \
+        if (!(claim))                                             \
+            check_fail(__FILE__, __LINE__, "not so: %s", #claim); \
     } while (0)
 
 /* CHECK with the case of a table in the message. */
-#define CHECK_ROW(claim, row)                                                             \
-    do {                                                                                  \
-        if (!(claim))                                                                     \
-            check_fail(__FILE__, __LINE__, "row \"%s\": not so: %s", (row), #claim);      \
+#define CHECK_ROW(claim, row)                                                        \
+    do {                                                                             \
+        if (!(claim))                                                                \
+            check_fail(__FILE__, __LINE__, "row \"%s\": not so: %s", (row), #claim); \
     } while (0)
 
-#define CHECK_EQ(got, wanted) \
-    check_eq(__FILE__, __LINE__, #got, (long long)(got), (long long)(wanted))
-#define CHECK_STR(got, got_len, wanted) \
-    check_str(__FILE__, __LINE__, #got, (got), (got_len), (wanted), strlen(wanted))
+#define CHECK_EQ(got, wanted)           check_eq(__FILE__, __LINE__, #got, (long long)(got), (long long)(wanted))
+#define CHECK_STR(got, got_len, wanted) check_str(__FILE__, __LINE__, #got, (got), (got_len), (wanted), strlen(wanted))

@@ -238,11 +238,10 @@ static struct slice folded_text(const struct go_value *object, const char *key)
 
 static void decode_message(struct decoder *d, const struct place *at, const struct go_value *message)
 {
-    static const struct field fields[] = {
-        { "role", decode_string },      { "content", decode_content },  { "thinking", decode_content },
-        { "images", decode_images },    { "tool_calls", decode_calls }, { "tool_name", decode_string },
-        { "tool_call_id", decode_string }, { 0 }
-    };
+    static const struct field fields[] = { { "role", decode_string },         { "content", decode_content },
+                                           { "thinking", decode_content },    { "images", decode_images },
+                                           { "tool_calls", decode_calls },    { "tool_name", decode_string },
+                                           { "tool_call_id", decode_string }, { 0 } };
     struct slice role;
 
     d->ask->ends_in_tool = false;
@@ -286,11 +285,10 @@ static void decode_any_of(struct decoder *d, const struct place *at, const struc
 
 static void decode_property(struct decoder *d, const struct place *at, const struct go_value *value)
 {
-    static const struct field fields[] = {
-        { "anyOf", decode_any_of },       { "type", decode_property_type },     { "items", decode_any },
-        { "description", decode_string }, { "enum", decode_anys },              { "properties", decode_properties },
-        { "required", decode_strings },   { 0 }
-    };
+    static const struct field fields[] = { { "anyOf", decode_any_of },     { "type", decode_property_type },
+                                           { "items", decode_any },        { "description", decode_string },
+                                           { "enum", decode_anys },        { "properties", decode_properties },
+                                           { "required", decode_strings }, { 0 } };
 
     if (is_kind(d, at, value, GO_OBJECT, "api.ToolProperty"))
         decode_fields(d, at, value, fields);
@@ -318,10 +316,12 @@ static void decode_properties(struct decoder *d, const struct place *at, const s
 
 static void decode_parameters(struct decoder *d, const struct place *at, const struct go_value *value)
 {
-    static const struct field fields[] = {
-        { "type", decode_string },      { "$defs", decode_any },          { "items", decode_any },
-        { "required", decode_strings }, { "properties", decode_properties }, { 0 }
-    };
+    static const struct field fields[] = { { "type", decode_string },
+                                           { "$defs", decode_any },
+                                           { "items", decode_any },
+                                           { "required", decode_strings },
+                                           { "properties", decode_properties },
+                                           { 0 } };
     struct place here = *at;
 
     here.in = "ToolFunctionParameters";
@@ -427,7 +427,8 @@ static void decode_think(struct decoder *d, const struct place *at, const struct
     if (value->kind == GO_BOOL || d->why->len)
         return;
     if (value->kind != GO_STRING) {
-        bytes_text(d->why, "think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)");
+        bytes_text(d->why,
+                   "think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)");
     } else if (!slice_is(value->text, "high") && !slice_is(value->text, "medium") && !slice_is(value->text, "low") &&
                !slice_is(value->text, "max")) {
         bytes_text(d->why, "invalid think value: ");
@@ -499,13 +500,17 @@ static void decode_input(struct decoder *d, const struct place *at, const struct
     d->ask->input = value;
 }
 
-#define COMMON_FIELDS                                                                                       \
-    { "model", decode_model }, { "options", decode_options }, { "keep_alive", decode_keep_alive },          \
-        { "truncate", decode_truncate }
-#define SPEAKING_FIELDS                                                                                     \
-    { "stream", decode_stream }, { "format", decode_format }, { "think", decode_think },                    \
-        { "shift", decode_shift }, { "logprobs", decode_logprobs }, { "top_logprobs", decode_top_logprobs }, \
-        { "_debug_render_only", decode_bool }
+#define COMMON_FIELDS                                                                              \
+    { "model", decode_model }, { "options", decode_options }, { "keep_alive", decode_keep_alive }, \
+    {                                                                                              \
+        "truncate", decode_truncate                                                                \
+    }
+#define SPEAKING_FIELDS                                                                                             \
+    { "stream", decode_stream }, { "format", decode_format }, { "think", decode_think }, { "shift", decode_shift }, \
+        { "logprobs", decode_logprobs }, { "top_logprobs", decode_top_logprobs },                                   \
+    {                                                                                                               \
+        "_debug_render_only", decode_bool                                                                           \
+    }
 
 static const struct {
     const char *in;
@@ -566,13 +571,26 @@ static const struct {
     const char *name;
     enum { INTEGER, FLOAT, BOOLEAN, STRINGS } type;
 } option_types[] = {
-    { "num_keep", INTEGER },    { "seed", INTEGER },          { "num_predict", INTEGER },
-    { "top_k", INTEGER },       { "top_p", FLOAT },           { "min_p", FLOAT },
-    { "typical_p", FLOAT },     { "repeat_last_n", INTEGER }, { "temperature", FLOAT },
-    { "repeat_penalty", FLOAT }, { "presence_penalty", FLOAT }, { "frequency_penalty", FLOAT },
-    { "stop", STRINGS },        { "num_ctx", INTEGER },       { "num_batch", INTEGER },
-    { "num_gpu", INTEGER },     { "main_gpu", INTEGER },      { "use_mmap", BOOLEAN },
-    { "num_thread", INTEGER },  { "draft_num_predict", INTEGER },
+    { "num_keep", INTEGER },
+    { "seed", INTEGER },
+    { "num_predict", INTEGER },
+    { "top_k", INTEGER },
+    { "top_p", FLOAT },
+    { "min_p", FLOAT },
+    { "typical_p", FLOAT },
+    { "repeat_last_n", INTEGER },
+    { "temperature", FLOAT },
+    { "repeat_penalty", FLOAT },
+    { "presence_penalty", FLOAT },
+    { "frequency_penalty", FLOAT },
+    { "stop", STRINGS },
+    { "num_ctx", INTEGER },
+    { "num_batch", INTEGER },
+    { "num_gpu", INTEGER },
+    { "main_gpu", INTEGER },
+    { "use_mmap", BOOLEAN },
+    { "num_thread", INTEGER },
+    { "draft_num_predict", INTEGER },
 };
 
 static bool option_is_right(const struct go_value *value, int type, const char *name, struct bytes *ret_why)

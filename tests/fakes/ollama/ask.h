@@ -17,10 +17,10 @@ struct ask {
     const struct go_value *input;    /* of embed */
     struct slice prompt;             /* of generate */
     struct slice suffix;
-    struct slice last_user;  /* content of the last message of role user, or the prompt */
-    bool ends_in_tool;       /* the last message is a tool's result */
-    bool has_messages;       /* or a prompt */
-    bool streams;            /* unless told otherwise, yes */
+    struct slice last_user; /* content of the last message of role user, or the prompt */
+    bool ends_in_tool;      /* the last message is a tool's result */
+    bool has_messages;      /* or a prompt */
+    bool streams;           /* unless told otherwise, yes */
     bool has_think;
     bool thinks;
     bool truncates;

@@ -48,9 +48,11 @@ static struct claim **claims_last = &claims;
 static void (*on_change_call)(void);
 
 static const char *const paths[ROUTES] = {
-    [ROUTE_CHAT] = "/api/chat", [ROUTE_GENERATE] = "/api/generate", [ROUTE_EMBED] = "/api/embed",
-    [ROUTE_OTHER] = "",         [ROUTE_SHOW] = "/api/show",         [ROUTE_ROOT] = "/",
-    [ROUTE_VERSION] = "/api/version", [ROUTE_TAGS] = "/api/tags",   [ROUTE_PS] = "/api/ps",
+    [ROUTE_CHAT] = "/api/chat",       [ROUTE_GENERATE] = "/api/generate",
+    [ROUTE_EMBED] = "/api/embed",     [ROUTE_OTHER] = "",
+    [ROUTE_SHOW] = "/api/show",       [ROUTE_ROOT] = "/",
+    [ROUTE_VERSION] = "/api/version", [ROUTE_TAGS] = "/api/tags",
+    [ROUTE_PS] = "/api/ps",
 };
 
 const char *route_path(enum route route)

@@ -129,9 +129,7 @@ static int64_t bytes_before_accident(const struct conn *conn)
     if (!deed)
         return -1;
     for (int i = 0; i < 3; i++) {
-        int64_t at = i == 0   ? deed->hangup_after_bytes
-                     : i == 1 ? deed->reset_after_bytes
-                              : deed->stall_after_bytes;
+        int64_t at = i == 0 ? deed->hangup_after_bytes : i == 1 ? deed->reset_after_bytes : deed->stall_after_bytes;
 
         if (at >= 0 && (least < 0 || at < least))
             least = at;

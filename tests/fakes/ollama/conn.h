@@ -59,4 +59,4 @@ void conn_reply(struct conn *conn, int status, struct slice json);
 void control_handle(struct conn *conn, struct slice method, struct slice target, struct slice body);
 void control_forget(struct conn *conn);
 bool control_is_watched(void); /* somebody waits; any thread */
-void control_look(void); /* counts changed: whoever waits may be satisfied */
+void control_look(void);       /* counts changed: whoever waits may be satisfied */

@@ -178,8 +178,7 @@ static void do_reset(struct conn *conn, json_t *json)
 {
     books_reset();
     if (json_is_true(json_object_get(json, "settings"))) {
-        struct settings settings = { .num_parallel = books_first_num_parallel(),
-                                     .drops = books_settings().drops };
+        struct settings settings = { .num_parallel = books_first_num_parallel(), .drops = books_settings().drops };
 
         models_restore();
         workers_obey(conn->worker, &settings);
@@ -202,13 +201,14 @@ static void write_stats(struct bytes *json)
 
     bytes_text(json, "{");
     write_counts(json, &stats.work);
-    bytes_print(json,
-                ",\"running\":%llu,\"waiting\":%llu,\"peak_running\":%llu,\"connections_open\":%llu,"
-                "\"connections_total\":%llu,\"tokens_sent\":%llu,\"scripts_left\":%llu,\"forgotten\":%llu,\"by_path\":{",
-                (unsigned long long)stats.running, (unsigned long long)stats.waiting,
-                (unsigned long long)stats.peak_running, (unsigned long long)stats.connections_open,
-                (unsigned long long)stats.connections_total, (unsigned long long)stats.tokens_sent,
-                (unsigned long long)stats.scripts_left, (unsigned long long)stats.forgotten);
+    bytes_print(
+        json,
+        ",\"running\":%llu,\"waiting\":%llu,\"peak_running\":%llu,\"connections_open\":%llu,"
+        "\"connections_total\":%llu,\"tokens_sent\":%llu,\"scripts_left\":%llu,\"forgotten\":%llu,\"by_path\":{",
+        (unsigned long long)stats.running, (unsigned long long)stats.waiting, (unsigned long long)stats.peak_running,
+        (unsigned long long)stats.connections_open, (unsigned long long)stats.connections_total,
+        (unsigned long long)stats.tokens_sent, (unsigned long long)stats.scripts_left,
+        (unsigned long long)stats.forgotten);
     for (int i = 0; i < ROUTES; i++) {
         bytes_print(json, "%s\"%s\":{", i ? "," : "", i == ROUTE_OTHER ? "other" : route_path((enum route)i));
         write_counts(json, &stats.by_route[i]);

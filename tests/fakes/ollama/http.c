@@ -48,13 +48,24 @@ const char *http_status_text(int status)
         int status;
         const char *text;
     } texts[] = {
-        { 200, "OK" },           { 400, "Bad Request" },      { 401, "Unauthorized" },
-        { 403, "Forbidden" },    { 404, "Not Found" },        { 405, "Method Not Allowed" },
-        { 408, "Request Timeout" }, { 409, "Conflict" },
-        { 413, "Request Entity Too Large" },                  { 417, "Expectation Failed" },
-        { 429, "Too Many Requests" }, { 431, "Request Header Fields Too Large" },
-        { 500, "Internal Server Error" }, { 501, "Not Implemented" }, { 502, "Bad Gateway" },
-        { 503, "Service Unavailable" }, { 504, "Gateway Timeout" }, { 505, "HTTP Version Not Supported" },
+        { 200, "OK" },
+        { 400, "Bad Request" },
+        { 401, "Unauthorized" },
+        { 403, "Forbidden" },
+        { 404, "Not Found" },
+        { 405, "Method Not Allowed" },
+        { 408, "Request Timeout" },
+        { 409, "Conflict" },
+        { 413, "Request Entity Too Large" },
+        { 417, "Expectation Failed" },
+        { 429, "Too Many Requests" },
+        { 431, "Request Header Fields Too Large" },
+        { 500, "Internal Server Error" },
+        { 501, "Not Implemented" },
+        { 502, "Bad Gateway" },
+        { 503, "Service Unavailable" },
+        { 504, "Gateway Timeout" },
+        { 505, "HTTP Version Not Supported" },
     };
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -153,9 +164,8 @@ static enum http_verdict header_line(struct http_request *req, const char *base,
         return bad(req, 400, "control character in a header value");
     if (req->header_count == HTTP_HEADERS_MAX)
         return bad(req, 431, "more than %d headers", HTTP_HEADERS_MAX);
-    req->headers[req->header_count++] = (struct http_header){
-        { (uint32_t)from, (uint32_t)(colon - line) }, { (uint32_t)(value.at - base), (uint32_t)value.len }
-    };
+    req->headers[req->header_count++] = (struct http_header){ { (uint32_t)from, (uint32_t)(colon - line) },
+                                                              { (uint32_t)(value.at - base), (uint32_t)value.len } };
     return HTTP_WHOLE;
 }
 

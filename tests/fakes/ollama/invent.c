@@ -46,7 +46,9 @@ static struct slice type_of(const struct go_value *schema)
     }
     if (type && type->kind == GO_STRING)
         return type->text;
-    return go_member(schema, "properties") ? SLICE("object") : go_member(schema, "items") ? SLICE("array") : SLICE("string");
+    return go_member(schema, "properties") ? SLICE("object")
+           : go_member(schema, "items")    ? SLICE("array")
+                                           : SLICE("string");
 }
 
 static void invent_object(const struct inventor *in, const struct go_value *schema, int depth)

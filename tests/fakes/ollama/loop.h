@@ -36,7 +36,7 @@ struct loop {
 
 void loop_init(struct loop *loop);
 void loop_release(struct loop *loop);
-void loop_run(struct loop *loop); /* until stops */
+void loop_run(struct loop *loop);  /* until stops */
 void loop_wake(struct loop *loop); /* from any thread */
 void loop_watch(struct loop *loop, int fd, struct source *source, uint32_t events);
 void loop_forget(struct loop *loop, int fd);

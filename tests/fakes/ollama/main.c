@@ -23,29 +23,35 @@ struct options options = {
 };
 
 static const struct option names[] = {
-    { "listen", required_argument, NULL, 'l' },       { "control", required_argument, NULL, 'c' },
-    { "workers", required_argument, NULL, 'w' },      { "transcripts", required_argument, NULL, 't' },
-    { "num-parallel", required_argument, NULL, 'p' }, { "num-ctx", required_argument, NULL, 'x' },
-    { "token-bytes", required_argument, NULL, 'b' },  { "tokens", required_argument, NULL, 'n' },
-    { "token-ms", required_argument, NULL, 'm' },     { "first-token-ms", required_argument, NULL, 'f' },
-    { "bench", no_argument, NULL, 'B' },              { "quiet", no_argument, NULL, 'q' },
-    { "help", no_argument, NULL, 'h' },               { 0 },
+    { "listen", required_argument, NULL, 'l' },
+    { "control", required_argument, NULL, 'c' },
+    { "workers", required_argument, NULL, 'w' },
+    { "transcripts", required_argument, NULL, 't' },
+    { "num-parallel", required_argument, NULL, 'p' },
+    { "num-ctx", required_argument, NULL, 'x' },
+    { "token-bytes", required_argument, NULL, 'b' },
+    { "tokens", required_argument, NULL, 'n' },
+    { "token-ms", required_argument, NULL, 'm' },
+    { "first-token-ms", required_argument, NULL, 'f' },
+    { "bench", no_argument, NULL, 'B' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "help", no_argument, NULL, 'h' },
+    { 0 },
 };
 
-static const char help[] =
-    "fake-ollama - a stand-in for Ollama\n"
-    "  --listen HOST:PORT       the model's side (127.0.0.1:0: any free port)\n"
-    "  --control HOST:PORT      the tests' side, or none (127.0.0.1:0)\n"
-    "  --workers N              threads (1)\n"
-    "  --transcripts DIR        recordings that win over the built-in ones\n"
-    "  --num-parallel N         requests that run at once, 0 for all (0)\n"
-    "  --num-ctx N              tokens a prompt may have (40960)\n"
-    "  --token-bytes N          bytes of text that make a token (4)\n"
-    "  --tokens N               pieces of a default answer, 0 for the recorded words (0)\n"
-    "  --token-ms MS            between two pieces (0)\n"
-    "  --first-token-ms MS      before the first (0)\n"
-    "  --bench                  no checks of bodies, one fixed answer to /api/chat\n"
-    "  --quiet                  no word about malformed requests on stderr\n";
+static const char help[] = "fake-ollama - a stand-in for Ollama\n"
+                           "  --listen HOST:PORT       the model's side (127.0.0.1:0: any free port)\n"
+                           "  --control HOST:PORT      the tests' side, or none (127.0.0.1:0)\n"
+                           "  --workers N              threads (1)\n"
+                           "  --transcripts DIR        recordings that win over the built-in ones\n"
+                           "  --num-parallel N         requests that run at once, 0 for all (0)\n"
+                           "  --num-ctx N              tokens a prompt may have (40960)\n"
+                           "  --token-bytes N          bytes of text that make a token (4)\n"
+                           "  --tokens N               pieces of a default answer, 0 for the recorded words (0)\n"
+                           "  --token-ms MS            between two pieces (0)\n"
+                           "  --first-token-ms MS      before the first (0)\n"
+                           "  --bench                  no checks of bodies, one fixed answer to /api/chat\n"
+                           "  --quiet                  no word about malformed requests on stderr\n";
 
 static int64_t number(const char *text, int64_t least, int64_t most)
 {

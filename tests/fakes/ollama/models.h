@@ -10,7 +10,8 @@ enum { CAN_COMPLETE = 1, CAN_TOOLS = 2, CAN_THINK = 4, CAN_EMBED = 8, CAN_INSERT
 void models_open(void);
 void models_close(void);
 
-/* Capabilities of the model of that name as Ollama looks names up, 0 if there is none. Marks it as loaded when told to. */
+/* Capabilities of the model of that name as Ollama looks names up, 0 if there is none. Marks it as loaded when told to.
+ */
 unsigned model_find(struct slice name, bool loads, int64_t num_ctx);
 
 /* What stands in errors: registry.ollama.ai/library/loop:latest. */

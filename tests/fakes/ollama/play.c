@@ -74,8 +74,7 @@ static void write_status(struct bytes *out, const struct play *play, int status)
     bytes_text(out, "\r\n");
 }
 
-static void write_head(struct bytes *out, const struct play *play, int status, const char *content_type,
-                       int64_t length)
+static void write_head(struct bytes *out, const struct play *play, int status, const char *content_type, int64_t length)
 {
     write_status(out, play, status);
     if (play->allow) {
@@ -228,10 +227,9 @@ static bool piece_next(struct play *play, char room[static 32], struct piece *re
         play->call.len = 0;
     } else if (play->counted > 0) {
         play->counted--;
-        ret->content = (struct slice){ room, (size_t)(play->is_unnumbered
-                                                          ? snprintf(room, 32, "%s", play->prefix)
-                                                          : snprintf(room, 32, "%s%lld", play->prefix,
-                                                                     (long long)play->said)) };
+        ret->content = (struct slice){ room, (size_t)(play->is_unnumbered ? snprintf(room, 32, "%s", play->prefix)
+                                                                          : snprintf(room, 32, "%s%lld", play->prefix,
+                                                                                     (long long)play->said)) };
     } else {
         return false;
     }
@@ -404,7 +402,8 @@ static uint64_t whole_duration(const struct play *play)
 {
     int64_t pieces = play->token_ms > 0 ? count_pieces(play) : 0;
 
-    return ms(play->head_delay_ms) + ms(play->first_token_ms) + (pieces > 1 ? (uint64_t)(pieces - 1) : 0) * ms(play->token_ms);
+    return ms(play->head_delay_ms) + ms(play->first_token_ms) +
+           (pieces > 1 ? (uint64_t)(pieces - 1) : 0) * ms(play->token_ms);
 }
 
 void play_begin(struct play *play, uint64_t now_ns)
@@ -564,8 +563,7 @@ static enum play_step step_whole(struct play *play, uint64_t now_ns, struct byte
     } else {
         play->first_ns = play->began_ns + (now_ns - play->began_ns) / 2; /* half the time for the prompt */
         speak_whole(play, now_ns, &body_made, ret_tokens);
-        play_fix(play, 200, "application/json; charset=utf-8",
-                 (struct slice){ body_made.at, body_made.len });
+        play_fix(play, 200, "application/json; charset=utf-8", (struct slice){ body_made.at, body_made.len });
     }
     bytes_add(out, play->fixed.at, play->fixed.len);
     if (play->deed)

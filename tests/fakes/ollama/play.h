@@ -60,7 +60,7 @@ struct play {
     uint64_t due_ns;   /* of the next step */
 };
 
-void play_thread_end(void); /* when a worker's thread ends */
+void play_thread_end(void);         /* when a worker's thread ends */
 void play_reset(struct play *play); /* gives back what it holds */
 
 /* Starts the clock; due_ns says when the first step is wanted. */

@@ -114,7 +114,8 @@ static bool keep_lines(struct deed *deed, const json_t *value, const char *behin
             return false;
         bytes_add(&copy, json_string_value(line), json_string_length(line));
         bytes_text(&copy, behind);
-        deed->lines[deed->line_count++] = slice_copy((struct slice){ copy.at, json_string_length(line) + strlen(behind) });
+        deed->lines[deed->line_count++] =
+            slice_copy((struct slice){ copy.at, json_string_length(line) + strlen(behind) });
         deed->lines[i].len = json_string_length(line);
         bytes_release(&copy);
     }
@@ -139,7 +140,8 @@ static bool field_error(struct deed *deed, const json_t *value, size_t offset)
     const json_t *text = json_object_get(value, "text");
 
     (void)offset;
-    if (!json_is_object(value) || !field_number(deed, json_object_get(value, "n"), offsetof(struct deed, error_after_tokens)))
+    if (!json_is_object(value) ||
+        !field_number(deed, json_object_get(value, "n"), offsetof(struct deed, error_after_tokens)))
         return false;
     return !text || field_text(deed, text, offsetof(struct deed, error_text));
 }

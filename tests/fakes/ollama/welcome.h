@@ -1,4 +1,5 @@
-/* welcome - who may ask: Ollama on loopback looks at Host, always at Origin, and turns strangers away with a bare 403. */
+/* welcome - who may ask: Ollama on loopback looks at Host, always at Origin, and turns strangers away with a bare 403.
+ */
 #pragma once
 #include "http.h"
 

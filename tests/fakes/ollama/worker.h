@@ -26,7 +26,7 @@ struct worker {
     struct conn *dead;    /* to be freed at the end of the turn */
     struct conn *granted; /* got a slot from another thread; the books' lock */
     bool is_blackhole;
-    uint64_t drops; /* obeyed so far */
+    uint64_t drops;  /* obeyed so far */
     uint64_t obeyed; /* version of the settings that is in force here; atomic */
 };
 

@@ -9,11 +9,20 @@ struct row {
     enum cause cause;
 };
 
-#define M "{\"model\":\"m\","
+#define M  "{\"model\":\"m\","
 #define HI "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
-#define FIELD_ROW(fields, param, says) { M HI "," fields "}", param, says, CAUSE_INVALID }
-#define MESSAGE_ROW(message, param, says) { M "\"messages\":[{\"role\":\"user\",\"content\":\"\"}," message "]}", param, says, CAUSE_INVALID }
-#define NOT_DONE(fields, param, says) { M HI "," fields "}", param, says, CAUSE_UNSUPPORTED }
+#define FIELD_ROW(fields, param, says)                  \
+    {                                                   \
+        M HI "," fields "}", param, says, CAUSE_INVALID \
+    }
+#define MESSAGE_ROW(message, param, says)                                                                \
+    {                                                                                                    \
+        M "\"messages\":[{\"role\":\"user\",\"content\":\"\"}," message "]}", param, says, CAUSE_INVALID \
+    }
+#define NOT_DONE(fields, param, says)                       \
+    {                                                       \
+        M HI "," fields "}", param, says, CAUSE_UNSUPPORTED \
+    }
 #define PART(part) "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\"}," part "]}"
 
 static const struct row rows[] = {
@@ -48,39 +57,49 @@ static const struct row rows[] = {
     MESSAGE_ROW("{\"role\":\"user\"}", "messages[1].content", "must hold `content`"),
     MESSAGE_ROW("{\"role\":\"user\",\"content\":null}", "messages[1].content", "must hold `content`"),
     MESSAGE_ROW("{\"role\":\"tool\",\"tool_call_id\":\"x\"}", "messages[1].content", "must hold `content`"),
-    MESSAGE_ROW("{\"role\":\"user\",\"content\":2}", "messages[1].content", "`content` must be a string or an array of parts"),
-    MESSAGE_ROW("{\"role\":\"user\",\"content\":{}}", "messages[1].content", "`content` must be a string or an array of parts"),
-    MESSAGE_ROW("{\"role\":\"user\",\"content\":[\"x\"]}", "messages[1].content[0]", "each of `content` must be an object"),
+    MESSAGE_ROW("{\"role\":\"user\",\"content\":2}", "messages[1].content",
+                "`content` must be a string or an array of parts"),
+    MESSAGE_ROW("{\"role\":\"user\",\"content\":{}}", "messages[1].content",
+                "`content` must be a string or an array of parts"),
+    MESSAGE_ROW("{\"role\":\"user\",\"content\":[\"x\"]}", "messages[1].content[0]",
+                "each of `content` must be an object"),
     MESSAGE_ROW(PART("{\"text\":\"x\"}"), "messages[1].content[1].type", "of type text or image_url"),
     MESSAGE_ROW(PART("{\"type\":\"zork\"}"), "messages[1].content[1].type", "of type text or image_url"),
     MESSAGE_ROW(PART("{\"type\":\"text\"}"), "messages[1].content[1].text", "must hold `text`"),
     MESSAGE_ROW(PART("{\"type\":\"text\",\"text\":5}"), "messages[1].content[1].text", "`text` must be a string"),
     MESSAGE_ROW(PART("{\"type\":\"image_url\"}"), "messages[1].content[1].image_url", "must hold `image_url`"),
-    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":{}}"), "messages[1].content[1].image_url", "must hold `image_url`"),
-    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/gif;base64,AAAA\"}"), "messages[1].content[1].image_url",
-                "invalid image input"),
-    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/PNG;base64,AAAA\"}"), "messages[1].content[1].image_url",
-                "invalid image input"),
-    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/png;base64,AAA\"}"), "messages[1].content[1].image_url",
-                "invalid image input"),
-    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/png;base64,\"}"), "messages[1].content[1].image_url",
-                "invalid image input"),
-    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/png;base64,AA\\nA\"}"), "messages[1].content[1].image_url",
-                "invalid image input"),
+    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":{}}"), "messages[1].content[1].image_url",
+                "must hold `image_url`"),
+    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/gif;base64,AAAA\"}"),
+                "messages[1].content[1].image_url", "invalid image input"),
+    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/PNG;base64,AAAA\"}"),
+                "messages[1].content[1].image_url", "invalid image input"),
+    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/png;base64,AAA\"}"),
+                "messages[1].content[1].image_url", "invalid image input"),
+    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/png;base64,\"}"),
+                "messages[1].content[1].image_url", "invalid image input"),
+    MESSAGE_ROW(PART("{\"type\":\"image_url\",\"image_url\":\"data:image/png;base64,AA\\nA\"}"),
+                "messages[1].content[1].image_url", "invalid image input"),
     MESSAGE_ROW("{\"role\":\"assistant\",\"tool_calls\":{}}", "messages[1].tool_calls", "must be an array"),
-    MESSAGE_ROW("{\"role\":\"assistant\",\"tool_calls\":[{}]}", "messages[1].tool_calls[0].function", "must hold a `function`"),
-    MESSAGE_ROW("{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{}}]}", "messages[1].tool_calls[0].function.name",
-                "must name its function"),
-    MESSAGE_ROW("{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"secret\\\":\"}}]}",
-                "messages[1].tool_calls[0].function.arguments", "`arguments` must be a JSON object, written as a string"),
+    MESSAGE_ROW("{\"role\":\"assistant\",\"tool_calls\":[{}]}", "messages[1].tool_calls[0].function",
+                "must hold a `function`"),
+    MESSAGE_ROW("{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{}}]}",
+                "messages[1].tool_calls[0].function.name", "must name its function"),
+    MESSAGE_ROW(
+        "{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"secret\\\":\"}}]}",
+        "messages[1].tool_calls[0].function.arguments", "`arguments` must be a JSON object, written as a string"),
     MESSAGE_ROW("{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"[1]\"}}]}",
-                "messages[1].tool_calls[0].function.arguments", "`arguments` must be a JSON object, written as a string"),
+                "messages[1].tool_calls[0].function.arguments",
+                "`arguments` must be a JSON object, written as a string"),
     MESSAGE_ROW("{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{}}}]}",
-                "messages[1].tool_calls[0].function.arguments", "`arguments` must be a JSON object, written as a string"),
-    MESSAGE_ROW("{\"role\":\"assistant\",\"content\":\"\",\"reasoning\":[]}", "messages[1].reasoning", "must be a string"),
+                "messages[1].tool_calls[0].function.arguments",
+                "`arguments` must be a JSON object, written as a string"),
+    MESSAGE_ROW("{\"role\":\"assistant\",\"content\":\"\",\"reasoning\":[]}", "messages[1].reasoning",
+                "must be a string"),
     FIELD_ROW("\"stream\":1", "stream", "`stream` must be true or false"),
     FIELD_ROW("\"stream_options\":true", "stream_options", "must be an object"),
-    FIELD_ROW("\"stream_options\":{\"include_usage\":\"yes\"}", "stream_options.include_usage", "must be true or false"),
+    FIELD_ROW("\"stream_options\":{\"include_usage\":\"yes\"}", "stream_options.include_usage",
+              "must be true or false"),
     FIELD_ROW("\"temperature\":2.01", "temperature", "`temperature` must be a number from 0 to 2"),
     FIELD_ROW("\"temperature\":-0.1", "temperature", "`temperature` must be a number from 0 to 2"),
     FIELD_ROW("\"temperature\":1e400", "temperature", "`temperature` must be a number from 0 to 2"),
@@ -108,12 +127,14 @@ static const struct row rows[] = {
     FIELD_ROW("\"user\":5", "user", "must be a string"),
     FIELD_ROW("\"response_format\":\"json\"", "response_format", "must be an object"),
     FIELD_ROW("\"response_format\":{}", "response_format.type", "must be text, json_object or json_schema"),
-    FIELD_ROW("\"response_format\":{\"type\":\"xml\"}", "response_format.type", "must be text, json_object or json_schema"),
+    FIELD_ROW("\"response_format\":{\"type\":\"xml\"}", "response_format.type",
+              "must be text, json_object or json_schema"),
     FIELD_ROW("\"response_format\":{\"type\":\"json_schema\"}", "response_format.json_schema", "must hold a `schema`"),
-    FIELD_ROW("\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":\"x\"}}", "response_format.json_schema.schema",
-              "must be a JSON schema"),
+    FIELD_ROW("\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":\"x\"}}",
+              "response_format.json_schema.schema", "must be a JSON schema"),
     FIELD_ROW("\"reasoning_effort\":\"extreme\"", "reasoning_effort",
-              "invalid reasoning value: \"extreme\" (must be \"minimal\", \"low\", \"medium\", \"high\", \"xhigh\", \"ultra\", \"max\", "
+              "invalid reasoning value: \"extreme\" (must be \"minimal\", \"low\", \"medium\", \"high\", \"xhigh\", "
+              "\"ultra\", \"max\", "
               "or \"none\")"),
     FIELD_ROW("\"reasoning_effort\":\"500\"", "reasoning_effort", "invalid reasoning value (must be"),
     FIELD_ROW("\"reasoning_effort\":5", "reasoning_effort", "must be a string"),
@@ -121,16 +142,18 @@ static const struct row rows[] = {
     FIELD_ROW("\"think\":5", "think", "true, false or a level"),
     FIELD_ROW("\"think\":\"some\"", "think", "invalid reasoning value"),
     FIELD_ROW("\"enable_thinking\":1", "enable_thinking", "true or false"),
-    FIELD_ROW("\"chat_template_kwargs\":{\"enable_thinking\":1}", "chat_template_kwargs.enable_thinking", "true or false"),
+    FIELD_ROW("\"chat_template_kwargs\":{\"enable_thinking\":1}", "chat_template_kwargs.enable_thinking",
+              "true or false"),
     FIELD_ROW("\"thinking\":{\"type\":\"x\"}", "thinking.type", "enabled, disabled or auto"),
     FIELD_ROW("\"tools\":{}", "tools", "must be an array"),
     FIELD_ROW("\"tools\":[{\"type\":\"function\"}]", "tools[0].function", "must hold a `function`"),
     FIELD_ROW("\"tools\":[{\"type\":\"function\",\"function\":{}}]", "tools[0].function.name", "must have a `name`"),
-    FIELD_ROW("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"\"}}]", "tools[0].function.name", "not empty"),
-    FIELD_ROW("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":5}}]", "tools[0].function.description",
-              "must be a string"),
-    FIELD_ROW("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":\"x\"}}]", "tools[0].function.parameters",
-              "must be a JSON schema"),
+    FIELD_ROW("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"\"}}]", "tools[0].function.name",
+              "not empty"),
+    FIELD_ROW("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":5}}]",
+              "tools[0].function.description", "must be a string"),
+    FIELD_ROW("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":\"x\"}}]",
+              "tools[0].function.parameters", "must be a JSON schema"),
     FIELD_ROW("\"tool_choice\":\"any\"", "tool_choice", "none, auto, required"),
     FIELD_ROW("\"tool_choice\":5", "tool_choice", "none, auto, required"),
     FIELD_ROW("\"tool_choice\":{}", "tool_choice", "none, auto, required"),
@@ -141,11 +164,12 @@ static const struct row rows[] = {
     NOT_DONE("\"modalities\":[\"text\",\"audio\"]", "modalities[1]", "only text"),
     NOT_DONE("\"audio\":{\"voice\":\"x\"}", "audio", "not supported"),
     { M "\"messages\":[" PART("{\"type\":\"image_url\",\"image_url\":{\"url\":\"HTTPS://example.com/x.png\"}}") "]}",
-      "messages[0].content[1].image_url", "image URLs are not currently supported, please use base64 encoded data instead",
+      "messages[0].content[1].image_url",
+      "image URLs are not currently supported, please use base64 encoded data instead", CAUSE_UNSUPPORTED },
+    { M "\"messages\":[" PART("{\"type\":\"file\",\"file\":{}}") "]}", "messages[0].content[1].type", "file inputs",
       CAUSE_UNSUPPORTED },
-    { M "\"messages\":[" PART("{\"type\":\"file\",\"file\":{}}") "]}", "messages[0].content[1].type", "file inputs", CAUSE_UNSUPPORTED },
-    { M "\"messages\":[" PART("{\"type\":\"input_audio\",\"input_audio\":{}}") "]}", "messages[0].content[1].type", "audio inputs",
-      CAUSE_UNSUPPORTED },
+    { M "\"messages\":[" PART("{\"type\":\"input_audio\",\"input_audio\":{}}") "]}", "messages[0].content[1].type",
+      "audio inputs", CAUSE_UNSUPPORTED },
 };
 
 static void check_row(const struct row *row)
@@ -161,7 +185,8 @@ static void check_row(const struct row *row)
     CHECK_ROW(!one.is_read, row->body);
     message = refusal_message(&one.refusal);
     param = one.refusal.param;
-    if (one.refusal.cause != row->cause || !slice_has(message, slice_of(row->says)) || !slice_is(param, slice_of(row->param)))
+    if (one.refusal.cause != row->cause || !slice_has(message, slice_of(row->says)) ||
+        !slice_is(param, slice_of(row->param)))
         check_fail(__FILE__, __LINE__, "row \"%s\": cause %d, param \"%.*s\", message \"%.*s\"", row->body,
                    (int)one.refusal.cause, (int)param.len, param.at, (int)message.len, message.at);
     CHECK_ROW(!refusal_text_invites_retry(message), row->body);
@@ -178,11 +203,13 @@ TEST(what_is_wrong_is_named)
 
 TEST(a_body_cut_anywhere_is_refused)
 {
-    static const char body[] =
-        "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\\u00e9\"}]},"
-        "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"i\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}}]}],"
-        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":[\"object\"],\"properties\":{\"a\":true}}}}],"
-        "\"temperature\":0.5,\"seed\":-12,\"stop\":[\"a\"],\"logprobs\":false}";
+    static const char body[] = "{\"model\":\"m\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":[{"
+                               "\"type\":\"text\",\"text\":\"\\u00e9\"}]},"
+                               "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"i\",\"function\":{\"name\":\"f\","
+                               "\"arguments\":\"{\\\"a\\\":1}\"}}]}],"
+                               "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{"
+                               "\"type\":[\"object\"],\"properties\":{\"a\":true}}}}],"
+                               "\"temperature\":0.5,\"seed\":-12,\"stop\":[\"a\"],\"logprobs\":false}";
 
     for (size_t len = 0; len <= sizeof body - 1; len++) {
         char *exact = malloc(len ? len : 1);
@@ -221,8 +248,10 @@ static void check_nested(const char *before, const char *open, const char *close
 TEST(deep_nesting_is_refused_wherever_it_is)
 {
     check_nested(M HI ",\"zork\":", "[", "]", "}");
-    check_nested(M HI ",\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":", "{\"properties\":{\"a\":", "}}", "}}}]}");
-    check_nested(M HI ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"a\":", "[", "]", "}}}}");
+    check_nested(M HI ",\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":",
+                 "{\"properties\":{\"a\":", "}}", "}}}]}");
+    check_nested(M HI ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"a\":", "[", "]",
+                 "}}}}");
     check_nested(M "\"messages\":[{\"x\":", "{\"role\":", "}", "}]}");
 }
 
@@ -253,7 +282,8 @@ TEST(endless_lists_are_refused)
 {
     check_many(M "\"messages\":[", "{\"role\":\"tool\",\"content\":\"\",\"tool_call_id\":\"x\"}", 20000, "]}");
     check_many(M "\"messages\":[{\"role\":\"user\",\"content\":[", "{\"type\":\"text\",\"text\":\"\"}", 2000, "]}]}");
-    check_many(M "\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[", "{\"function\":{\"name\":\"f\"}}", 1000, "]}]}");
+    check_many(M "\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[", "{\"function\":{\"name\":\"f\"}}", 1000,
+               "]}]}");
     check_many(M HI ",\"tools\":[", "{\"function\":{\"name\":\"f\"}}", 1000, "]}");
     check_many(M HI ",\"stop\":[", "\"x\"", 64, "]}");
 }

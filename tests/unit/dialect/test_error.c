@@ -6,13 +6,16 @@
 
 TEST(an_error_is_an_object)
 {
-    struct refusal refusal = { .cause = CAUSE_INVALID, .message = SLICE("say \"please\"\n"), .param = SLICE("messages[0].role") };
+    struct refusal refusal = { .cause = CAUSE_INVALID,
+                               .message = SLICE("say \"please\"\n"),
+                               .param = SLICE("messages[0].role") };
     struct text out;
 
     text_init(&out, 4096);
     refusal_write(&refusal, ERROR_SHAPE_OPENAI, SLICE("abc"), &out);
     CHECK_STR(out.at, out.len,
-              "{\"error\":{\"message\":\"say \\\"please\\\"\\n\",\"type\":\"invalid_request_error\",\"param\":\"messages[0].role\","
+              "{\"error\":{\"message\":\"say "
+              "\\\"please\\\"\\n\",\"type\":\"invalid_request_error\",\"param\":\"messages[0].role\","
               "\"code\":\"invalid_request\",\"request_id\":\"abc\"}}");
     text_release(&out);
 }
@@ -64,7 +67,8 @@ TEST(an_error_in_a_stream_is_one_event)
     text_init(&out, 4096);
     dialect_chat.stream_error(&answer, &refusal, &out);
     CHECK_STR(out.at, out.len,
-              "data: {\"error\":{\"message\":\"the model server gave no usable answer, please try again\",\"type\":\"server_error\","
+              "data: {\"error\":{\"message\":\"the model server gave no usable answer, please try "
+              "again\",\"type\":\"server_error\","
               "\"param\":null,\"code\":\"upstream_error\",\"request_id\":\"abc\"}}\n\n");
     CHECK(answer.is_finished);
     text_release(&out);
@@ -90,9 +94,9 @@ TEST(numbers_never_look_like_a_status)
         uint64_t number;
         const char *wanted;
     } rows[] = {
-        { 0, "0" },         { 2048, "2048" },       { 32768, "32768" },         { 262144, "262144" },
-        { 4500, "45_00" },  { 500, "5_00" },        { 150000, "150,000" },      { 5000, "5,000" },
-        { 42900, "42,900" }, { 1429, "14_29" },     { 500500, "50_05_00" },     { UINT64_MAX, "18446744073709551615" },
+        { 0, "0" },          { 2048, "2048" },  { 32768, "32768" },     { 262144, "262144" },
+        { 4500, "45_00" },   { 500, "5_00" },   { 150000, "150,000" },  { 5000, "5,000" },
+        { 42900, "42,900" }, { 1429, "14_29" }, { 500500, "50_05_00" }, { UINT64_MAX, "18446744073709551615" },
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -114,10 +118,13 @@ TEST(numbers_never_look_like_a_status)
 TEST(texts_that_make_agents_try_again_are_known)
 {
     static const char *const inviting[] = {
-        "Overloaded", "RATE LIMIT", "rate-limit", "ratelimit", "too many requests", "4500 tokens", "Service Unavailable",
-        "Internal Error", "connection refused", "ConnectionError", "upstream connect", "fetch failed", "x502",
+        "Overloaded",       "RATE LIMIT",          "rate-limit",     "ratelimit",          "too many requests",
+        "4500 tokens",      "Service Unavailable", "Internal Error", "connection refused", "ConnectionError",
+        "upstream connect", "fetch failed",        "x502",
     };
-    static const char *const calm[] = { "", "rate of limit", "45_00 tokens", "50 0", "over loaded", "the connection", "upstream" };
+    static const char *const calm[] = { "",        "rate of limit", "45_00 tokens",
+                                        "50 0",    "over loaded",   "the connection",
+                                        "upstream" };
 
     for (size_t i = 0; i < sizeof inviting / sizeof *inviting; i++)
         CHECK_ROW(refusal_text_invites_retry(slice_of(inviting[i])), inviting[i]);

@@ -100,13 +100,15 @@ static void hear(struct heard *heard, struct slice said)
     hear_message(heard, json_object_get(choice, "delta"));
     hear_message(heard, json_object_get(choice, "message"));
     if (json_is_string(json_object_get(choice, "finish_reason")))
-        (void)snprintf(heard->finish, sizeof heard->finish, "%s", json_string_value(json_object_get(choice, "finish_reason")));
+        (void)snprintf(heard->finish, sizeof heard->finish, "%s",
+                       json_string_value(json_object_get(choice, "finish_reason")));
     usage = json_object_get(json, "usage");
     if (usage) {
         heard->prompt_tokens = json_integer_value(json_object_get(usage, "prompt_tokens"));
         heard->completion_tokens = json_integer_value(json_object_get(usage, "completion_tokens"));
     }
-    CHECK(!slice_has(said, SLICE("ollama")) && !slice_has(said, SLICE("created_at")) && !slice_has(said, SLICE("duration")));
+    CHECK(!slice_has(said, SLICE("ollama")) && !slice_has(said, SLICE("created_at")) &&
+          !slice_has(said, SLICE("duration")));
     json_decref(json);
 }
 
@@ -181,9 +183,11 @@ static void heard_release(struct heard *heard)
 
 TEST(every_chat_transcript_is_understood)
 {
-#define PLAIN "Hello ! I am a scripted model . \xe4\xbd\xa0\xe5\xa5\xbd\xef\xbc\x8c\xe4\xb8\x96\xe7\x95\x8c\xe3\x80\x82 Emoji \xf0\x9f\x9a\x80 done.\n"
+#define PLAIN                                                                                                         \
+    "Hello ! I am a scripted model . \xe4\xbd\xa0\xe5\xa5\xbd\xef\xbc\x8c\xe4\xb8\x96\xe7\x95\x8c\xe3\x80\x82 Emoji " \
+    "\xf0\x9f\x9a\x80 done.\n"
 #define THOUGHT "Okay, the user greets me..\n"
-#define ANSWER "Answer : forty-two indeed!!"
+#define ANSWER  "Answer : forty-two indeed!!"
     static const struct {
         const char *name;
         bool is_stream;

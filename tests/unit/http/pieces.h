@@ -23,7 +23,7 @@ void outcome_release(struct outcome *outcome);
 struct body_outcome {
     enum http_result result;
     const char *why;
-    size_t used;        /* up to the end of the body or the fault's call */
+    size_t used; /* up to the end of the body or the fault's call */
     struct text payload;
 };
 

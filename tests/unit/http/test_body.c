@@ -180,8 +180,10 @@ TEST(a_body_with_a_length_ends_there)
         const char *message, *payload;
         enum http_result result;
     } rows[] = {
-        { 5, "hello", "hello", HTTP_DONE },   { 5, "helloGET /", "hello", HTTP_DONE },
-        { 6, "hello", "hello", HTTP_MORE },   { 0, "hello", "", HTTP_DONE },
+        { 5, "hello", "hello", HTTP_DONE },
+        { 5, "helloGET /", "hello", HTTP_DONE },
+        { 6, "hello", "hello", HTTP_MORE },
+        { 0, "hello", "", HTTP_DONE },
         { 999999999999999999, "hello", "hello", HTTP_MORE },
     };
 

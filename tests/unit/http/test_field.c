@@ -38,8 +38,14 @@ TEST(no_other_token_passes_for_a_known_field)
 
 TEST(an_unknown_name_is_other)
 {
-    static const char *const rows[] = { "", "a", "hos", "hosts", "accept-language", "transfer-encodings",
-                                        "x-request-ic", "sec-websocket-key",
+    static const char *const rows[] = { "",
+                                        "a",
+                                        "hos",
+                                        "hosts",
+                                        "accept-language",
+                                        "transfer-encodings",
+                                        "x-request-ic",
+                                        "sec-websocket-key",
                                         "a-name-much-longer-than-any-that-is-known" };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -67,12 +73,18 @@ TEST(a_list_has_its_elements_whatever_their_case)
         const char *list, *token;
         bool has;
     } rows[] = {
-        { "close", "close", true },          { "Close", "close", true },
-        { "keep-alive, close", "close", true }, { "keep-alive ,\t CLOSE\t, x", "close", true },
-        { ",,close,,", "close", true },      { "closed", "close", false },
-        { "close x", "close", false },       { "x close", "close", false },
-        { "", "close", false },              { ",", "", false },
-        { "a,,b", "", false },               { "keep-alive,", "keep-alive", true },
+        { "close", "close", true },
+        { "Close", "close", true },
+        { "keep-alive, close", "close", true },
+        { "keep-alive ,\t CLOSE\t, x", "close", true },
+        { ",,close,,", "close", true },
+        { "closed", "close", false },
+        { "close x", "close", false },
+        { "x close", "close", false },
+        { "", "close", false },
+        { ",", "", false },
+        { "a,,b", "", false },
+        { "keep-alive,", "keep-alive", true },
         { "close;q=1", "close", false },
     };
 
@@ -86,15 +98,32 @@ TEST(percent_escapes_are_decoded)
     static const struct {
         const char *segment, *decoded; /* NULL: refused */
     } rows[] = {
-        { "qwen3:32b", "qwen3:32b" },       { "a%2Fb%2fc", "a/b/c" },   { "%e4%bd%A0", "\xe4\xbd\xa0" },
-        { "a+b", "a+b" },                   { "%25%32%35", "%25" },     { "", "" },
-        { "%20", " " },                     { "\xe4\xbd\xa0", "\xe4\xbd\xa0" },
-        { "%", NULL },                      { "%4", NULL },             { "a%", NULL },
-        { "%4g", NULL },                    { "%g4", NULL },            { "%+4", NULL },
-        { "%%41", NULL },                   { "%00", NULL },            { "a%0a", NULL },
-        { "%0D", NULL },                    { "%09", NULL },            { "%7f", NULL },
-        { "%1b", NULL },                    { "%ff", NULL },            { "%c0%af", NULL },
-        { "%ed%a0%80", NULL },              { "%e4%bd", NULL },         { "%u0041", NULL },
+        { "qwen3:32b", "qwen3:32b" },
+        { "a%2Fb%2fc", "a/b/c" },
+        { "%e4%bd%A0", "\xe4\xbd\xa0" },
+        { "a+b", "a+b" },
+        { "%25%32%35", "%25" },
+        { "", "" },
+        { "%20", " " },
+        { "\xe4\xbd\xa0", "\xe4\xbd\xa0" },
+        { "%", NULL },
+        { "%4", NULL },
+        { "a%", NULL },
+        { "%4g", NULL },
+        { "%g4", NULL },
+        { "%+4", NULL },
+        { "%%41", NULL },
+        { "%00", NULL },
+        { "a%0a", NULL },
+        { "%0D", NULL },
+        { "%09", NULL },
+        { "%7f", NULL },
+        { "%1b", NULL },
+        { "%ff", NULL },
+        { "%c0%af", NULL },
+        { "%ed%a0%80", NULL },
+        { "%e4%bd", NULL },
+        { "%u0041", NULL },
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -168,7 +168,9 @@ TEST(every_other_transfer_coding_is_refused)
         { WITH("Transfer-Encoding:\tchunked\r\n"), other },
         { WITH("Transfer-Encoding: chunked\t\r\n"), other },
         { WITH("Transfer-Encoding: \t chunked\r\n"), other },
-        { WITH("Transfer-Encoding: \x0b" "chunked\r\n"), "a control character in the head" },
+        { WITH("Transfer-Encoding: \x0b"
+               "chunked\r\n"),
+          "a control character in the head" },
         { WITH("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), "a repeated Transfer-Encoding" },
         { WITH("Transfer-Encoding: chunked\r\ntransfer-ENCODING: identity\r\n"), "a repeated Transfer-Encoding" },
         { WITH("Transfer-Encoding : chunked\r\n"), "white space before a header's colon" },

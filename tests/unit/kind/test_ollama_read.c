@@ -22,18 +22,38 @@ static enum err read_line(const char *line, struct arena *arena, struct event *e
 TEST(what_is_no_line_of_ollama_is_bad)
 {
     static const char *const lines[] = {
-        "", " ", "<html><body>502</body></html>", "[]", "5", "\"x\"", "null", "{", "{}", "{\"done\":false}", "{\"zork\":1}",
-        "{\"message\":{\"content\":\"x\"},\"done\":false} trailing", "{\"message\":{\"content\":\"x\"},\"done\":fal",
-        "{\"message\":\"x\",\"done\":false}", "{\"message\":[],\"done\":false}", "{\"message\":{\"content\":5},\"done\":false}",
-        "{\"message\":{\"content\":\"\xff\"},\"done\":false}", "{\"message\":{\"content\":\"\\ud800\"},\"done\":false}",
-        "{\"message\":{\"content\":\"x\"},\"done\":\"yes\"}", "{\"message\":{\"content\":\"x\"},\"done\":true,\"eval_count\":\"5\"}",
-        "{\"message\":{\"content\":\"x\"},\"done\":true,\"eval_count\":-1}", "{\"message\":{\"content\":\"x\"},\"done\":true,\"done_reason\":5}",
-        "{\"message\":{\"tool_calls\":5},\"done\":false}", "{\"message\":{\"tool_calls\":[5]},\"done\":false}",
-        "{\"message\":{\"tool_calls\":[{}]},\"done\":false}", "{\"message\":{\"tool_calls\":[{\"function\":{}}]},\"done\":false}",
+        "",
+        " ",
+        "<html><body>502</body></html>",
+        "[]",
+        "5",
+        "\"x\"",
+        "null",
+        "{",
+        "{}",
+        "{\"done\":false}",
+        "{\"zork\":1}",
+        "{\"message\":{\"content\":\"x\"},\"done\":false} trailing",
+        "{\"message\":{\"content\":\"x\"},\"done\":fal",
+        "{\"message\":\"x\",\"done\":false}",
+        "{\"message\":[],\"done\":false}",
+        "{\"message\":{\"content\":5},\"done\":false}",
+        "{\"message\":{\"content\":\"\xff\"},\"done\":false}",
+        "{\"message\":{\"content\":\"\\ud800\"},\"done\":false}",
+        "{\"message\":{\"content\":\"x\"},\"done\":\"yes\"}",
+        "{\"message\":{\"content\":\"x\"},\"done\":true,\"eval_count\":\"5\"}",
+        "{\"message\":{\"content\":\"x\"},\"done\":true,\"eval_count\":-1}",
+        "{\"message\":{\"content\":\"x\"},\"done\":true,\"done_reason\":5}",
+        "{\"message\":{\"tool_calls\":5},\"done\":false}",
+        "{\"message\":{\"tool_calls\":[5]},\"done\":false}",
+        "{\"message\":{\"tool_calls\":[{}]},\"done\":false}",
+        "{\"message\":{\"tool_calls\":[{\"function\":{}}]},\"done\":false}",
         "{\"message\":{\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},\"done\":false}",
         "{\"message\":{\"tool_calls\":[{\"function\":{\"name\":\"f\",\"index\":\"0\"}}]},\"done\":false}",
-        "{\"message\":{\"content\":\"x\"},\"logprobs\":{},\"done\":false}", "{\"message\":{\"content\":\"x\"},\"logprobs\":[5],\"done\":false}",
-        "{\"message\":{},\"logprobs\":[{\"top_logprobs\":[],\"top_logprobs\":[]}],\"done\":false}", "{\"error\":5}",
+        "{\"message\":{\"content\":\"x\"},\"logprobs\":{},\"done\":false}",
+        "{\"message\":{\"content\":\"x\"},\"logprobs\":[5],\"done\":false}",
+        "{\"message\":{},\"logprobs\":[{\"top_logprobs\":[],\"top_logprobs\":[]}],\"done\":false}",
+        "{\"error\":5}",
     };
 
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
@@ -56,9 +76,12 @@ TEST(all_that_an_answer_can_hold_is_read)
     char *memory;
 
     arena_init(&arena);
-    CHECK_EQ(read_line(" {\"model\":\"m\",\"created_at\":\"x\",\"remote_host\":\"y\",\"message\":{\"role\":\"assistant\",\"content\":\"c\\n\","
-                       "\"thinking\":\"t\",\"images\":null,\"tool_calls\":[{\"id\":\"a\",\"function\":{\"index\":3,\"name\":\"f\",\"arguments\":"
-                       "{\"b\":{}}}},{\"function\":{\"name\":\"g\"}}]},\"done\":true,\"done_reason\":\"length\",\"logprobs\":[{\"token\":\"x\","
+    CHECK_EQ(read_line(" {\"model\":\"m\",\"created_at\":\"x\",\"remote_host\":\"y\",\"message\":{\"role\":"
+                       "\"assistant\",\"content\":\"c\\n\","
+                       "\"thinking\":\"t\",\"images\":null,\"tool_calls\":[{\"id\":\"a\",\"function\":{\"index\":3,"
+                       "\"name\":\"f\",\"arguments\":"
+                       "{\"b\":{}}}},{\"function\":{\"name\":\"g\"}}]},\"done\":true,\"done_reason\":\"length\","
+                       "\"logprobs\":[{\"token\":\"x\","
                        "\"logprob\":-1e-3}],\"prompt_eval_count\":26,\"eval_count\":290,\"eval_duration\":1} \r",
                        &arena, &event, &memory),
              ERR_OK);
@@ -88,10 +111,12 @@ TEST(nulls_are_nothing)
     char *memory;
 
     arena_init(&arena);
-    CHECK_EQ(read_line("{\"message\":{\"content\":null,\"thinking\":null,\"tool_calls\":null},\"done\":null,\"done_reason\":null,"
-                       "\"logprobs\":null,\"eval_count\":null,\"error\":null}",
-                       &arena, &event, &memory),
-             ERR_OK);
+    CHECK_EQ(
+        read_line(
+            "{\"message\":{\"content\":null,\"thinking\":null,\"tool_calls\":null},\"done\":null,\"done_reason\":null,"
+            "\"logprobs\":null,\"eval_count\":null,\"error\":null}",
+            &arena, &event, &memory),
+        ERR_OK);
     CHECK(!event.is_done && !event.content_wire.len && !event.tool_calls && !event.error.len);
     CHECK_EQ(event.finish, FINISH_NONE);
     arena_release(&arena);
@@ -105,7 +130,9 @@ TEST(an_error_line_is_an_error_and_nothing_else)
     char *memory;
 
     arena_init(&arena);
-    CHECK_EQ(read_line("{\"message\":{\"content\":\"x\"},\"done\":true,\"error\":\"an error: \\u003cEOF\\u003e\"}", &arena, &event, &memory), ERR_OK);
+    CHECK_EQ(read_line("{\"message\":{\"content\":\"x\"},\"done\":true,\"error\":\"an error: \\u003cEOF\\u003e\"}",
+                       &arena, &event, &memory),
+             ERR_OK);
     CHECK_STR(event.error.at, event.error.len, "an error: <EOF>");
     CHECK(!event.is_done && !event.content_wire.len);
     free(memory);

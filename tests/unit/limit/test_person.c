@@ -9,7 +9,8 @@ static struct holder *holder_new(struct limits *limits)
     return limits_holder(limits, &key);
 }
 
-static struct person *borrow_number(struct holder *holder, unsigned number, int64_t window_ms, int64_t now_ms, bool *ret_is_other)
+static struct person *borrow_number(struct holder *holder, unsigned number, int64_t window_ms, int64_t now_ms,
+                                    bool *ret_is_other)
 {
     char name[16];
 
@@ -17,7 +18,8 @@ static struct person *borrow_number(struct holder *holder, unsigned number, int6
     return person_borrow(holder, slice_of(name), window_ms, now_ms, ret_is_other);
 }
 
-static void come(struct holder *holder, unsigned number, const struct rate_rule *rule, int64_t now_ms, bool *ret_is_other)
+static void come(struct holder *holder, unsigned number, const struct rate_rule *rule, int64_t now_ms,
+                 bool *ret_is_other)
 {
     struct person *person = borrow_number(holder, number, rule->window_ms, now_ms, ret_is_other);
     struct rate_state state;

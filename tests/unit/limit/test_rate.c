@@ -206,7 +206,8 @@ static unsigned model_count(const struct model *model, int person, int64_t windo
     unsigned count = 0;
 
     for (unsigned i = 0; i < model->count; i++)
-        count += model->history[i].at_ms >= now_ms - window_ms && (person < 0 || model->history[i].person == (unsigned)person);
+        count += model->history[i].at_ms >= now_ms - window_ms &&
+                 (person < 0 || model->history[i].person == (unsigned)person);
     return count;
 }
 
@@ -220,7 +221,8 @@ static bool model_take(struct model *model, unsigned person, const struct rate_r
     return true;
 }
 
-static unsigned model_remaining(const struct model *model, unsigned person, const struct rate_rule *rule, int64_t now_ms)
+static unsigned model_remaining(const struct model *model, unsigned person, const struct rate_rule *rule,
+                                int64_t now_ms)
 {
     unsigned own = model_count(model, (int)person, rule->window_ms, now_ms);
     unsigned all = model_count(model, -1, rule->window_ms, now_ms);

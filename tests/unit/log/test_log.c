@@ -173,9 +173,10 @@ enum { WRITERS = 4 };
 static bool put_line(unsigned thread, unsigned number)
 {
     char line[256];
-    int len = snprintf(line, sizeof line, "thread %u line %u %.*s", thread, number, (int)(number * 7 % 150),
-                       "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
-                       "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+    int len =
+        snprintf(line, sizeof line, "thread %u line %u %.*s", thread, number, (int)(number * 7 % 150),
+                 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+                 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
     return log_request_line((struct slice){ line, (size_t)len });
 }
 
@@ -347,7 +348,8 @@ TEST(when_the_new_file_cannot_be_opened_the_old_one_stays)
     CHECK(opens(place.file, 0, 1));
     log_thread_start();
     log_reconfigure(LOG_LEVEL_INFO, false, "/nowhere/at/all.log");
-    CHECK(comes_to_hold(place.said, "cannot open the log file /nowhere/at/all.log (No such file or directory), going on"));
+    CHECK(comes_to_hold(place.said,
+                        "cannot open the log file /nowhere/at/all.log (No such file or directory), going on"));
     CHECK(put_line(0, 1));
     CHECK(comes_to_hold(place.file, "line 1 "));
     log_close(CLOSE_MS);

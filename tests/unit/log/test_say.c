@@ -54,7 +54,8 @@ TEST(a_daemons_line_has_eight_fields_before_its_sentence)
     listen();
     log_warn("backend %s does not answer, callers get %d", "ollama", 503);
     said = what_was_said();
-    CHECK_STR(said, strlen(said), "- - TIME req=- key=- WARN test_log - backend ollama does not answer, callers get 503\n");
+    CHECK_STR(said, strlen(said),
+              "- - TIME req=- key=- WARN test_log - backend ollama does not answer, callers get 503\n");
     free(said);
 }
 
@@ -86,8 +87,8 @@ TEST(what_others_wrote_stays_on_one_line)
         { "escape sequence", "a\x1b[31mb\x7f", "a\\x1b[31mb\\x7f", "a\\u001b[31mb\\u007f" },
         { "C1 control", "a\xc2\x85z", "a\\x85z", "a\\u0085z" },
         { "not UTF-8", "a\xff\xc3", "a\\xff\\xc3", "a\\ufffd\\ufffd" },
-        { "letters of the world", "gr\xc3\xbc\xc3\x9f \xe4\xbd\xa0 \xf0\x9f\x98\x80", "gr\xc3\xbc\xc3\x9f \xe4\xbd\xa0 \xf0\x9f\x98\x80",
-          "gr\xc3\xbc\xc3\x9f \xe4\xbd\xa0 \xf0\x9f\x98\x80" },
+        { "letters of the world", "gr\xc3\xbc\xc3\x9f \xe4\xbd\xa0 \xf0\x9f\x98\x80",
+          "gr\xc3\xbc\xc3\x9f \xe4\xbd\xa0 \xf0\x9f\x98\x80", "gr\xc3\xbc\xc3\x9f \xe4\xbd\xa0 \xf0\x9f\x98\x80" },
         { "quotes", "say \"a\\b\"", "say \"a\\b\"", "say \\\"a\\\\b\\\"" },
     };
 
@@ -95,7 +96,9 @@ TEST(what_others_wrote_stays_on_one_line)
         bool is_json = i % 2;
         char wanted[256];
         char *said;
-        (void)snprintf(wanted, sizeof wanted, is_json ? "{\"time\":\"TIME\",\"level\":\"info\",\"message\":\"%s\"}\n" : "- - TIME req=- key=- INFO test_log - %s\n",
+        (void)snprintf(wanted, sizeof wanted,
+                       is_json ? "{\"time\":\"TIME\",\"level\":\"info\",\"message\":\"%s\"}\n"
+                               : "- - TIME req=- key=- INFO test_log - %s\n",
                        is_json ? rows[i / 2].json : rows[i / 2].text);
         listen();
         open_quietly(is_json, LOG_LEVEL_INFO);

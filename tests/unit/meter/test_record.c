@@ -55,10 +55,11 @@ TEST(a_served_request_is_one_line_of_eight_fields_and_pairs)
     struct record record = served();
     struct text line = line_of(&record, 5883400, false);
 
-    CHECK_STR(line.at, line.len,
-              "alice 10.0.3.7 2026-11-22T09:30:00.123Z req=kqvzabcdefghijklmnopqrst key=7f3a POST /v1/chat/completions 200 "
-              "model=qwen3:32b backend=gpu1 stream=1 prompt_chars=412 prompt_tokens=133 completion_tokens=290 ttft_ms=212 "
-              "response_time=4.883 finish=stop");
+    CHECK_STR(
+        line.at, line.len,
+        "alice 10.0.3.7 2026-11-22T09:30:00.123Z req=kqvzabcdefghijklmnopqrst key=7f3a POST /v1/chat/completions 200 "
+        "model=qwen3:32b backend=gpu1 stream=1 prompt_chars=412 prompt_tokens=133 completion_tokens=290 ttft_ms=212 "
+        "response_time=4.883 finish=stop");
     text_release(&line);
 }
 
@@ -70,29 +71,39 @@ TEST(json_has_the_same_names_and_numbers_are_numbers)
     record.is_stream = false;
     record.is_estimated = true;
     line = line_of(&record, 5883400, true);
-    CHECK_STR(line.at, line.len,
-              "{\"user\":\"alice\",\"address\":\"10.0.3.7\",\"time\":\"2026-11-22T09:30:00.123Z\",\"req\":\"kqvzabcdefghijklmnopqrst\","
-              "\"key\":\"7f3a\",\"method\":\"POST\",\"path\":\"/v1/chat/completions\",\"status\":200,\"model\":\"qwen3:32b\","
-              "\"backend\":\"gpu1\",\"stream\":0,\"prompt_chars\":412,\"prompt_tokens\":133,\"completion_tokens\":290,\"estimated\":1,"
-              "\"ttft_ms\":212,\"response_time\":4.883,\"finish\":\"stop\"}");
+    CHECK_STR(
+        line.at, line.len,
+        "{\"user\":\"alice\",\"address\":\"10.0.3.7\",\"time\":\"2026-11-22T09:30:00.123Z\",\"req\":"
+        "\"kqvzabcdefghijklmnopqrst\","
+        "\"key\":\"7f3a\",\"method\":\"POST\",\"path\":\"/v1/chat/completions\",\"status\":200,\"model\":\"qwen3:32b\","
+        "\"backend\":\"gpu1\",\"stream\":0,\"prompt_chars\":412,\"prompt_tokens\":133,\"completion_tokens\":290,"
+        "\"estimated\":1,"
+        "\"ttft_ms\":212,\"response_time\":4.883,\"finish\":\"stop\"}");
     text_release(&line);
 }
 
 TEST(a_refused_stranger_is_shown_by_address_and_says_why)
 {
-    struct record record = { .method = SLICE("GET"), .path = SLICE("/v1/models"), .request_id = SLICE("r"), .status = 401,
-                             .why = SLICE("invalid_api_key"), .began_us = 10 };
+    struct record record = { .method = SLICE("GET"),
+                             .path = SLICE("/v1/models"),
+                             .request_id = SLICE("r"),
+                             .status = 401,
+                             .why = SLICE("invalid_api_key"),
+                             .began_us = 10 };
     struct text line;
 
     (void)address_parse(SLICE("2001:db8::7"), &record.address);
     line = line_of(&record, 510, false);
     CHECK_STR(line.at, line.len,
-              "!2001:db8::7 2001:db8::7 2026-11-22T09:30:00.123Z req=r key=- GET /v1/models 401 response_time=0.001 why=invalid_api_key");
+              "!2001:db8::7 2001:db8::7 2026-11-22T09:30:00.123Z req=r key=- GET /v1/models 401 response_time=0.001 "
+              "why=invalid_api_key");
     text_release(&line);
     line = line_of(&record, 510, true);
     CHECK_STR(line.at, line.len,
-              "{\"user\":\"!2001:db8::7\",\"address\":\"2001:db8::7\",\"time\":\"2026-11-22T09:30:00.123Z\",\"req\":\"r\",\"key\":\"-\","
-              "\"method\":\"GET\",\"path\":\"/v1/models\",\"status\":401,\"response_time\":0.001,\"why\":\"invalid_api_key\"}");
+              "{\"user\":\"!2001:db8::7\",\"address\":\"2001:db8::7\",\"time\":\"2026-11-22T09:30:00.123Z\",\"req\":"
+              "\"r\",\"key\":\"-\","
+              "\"method\":\"GET\",\"path\":\"/v1/"
+              "models\",\"status\":401,\"response_time\":0.001,\"why\":\"invalid_api_key\"}");
     text_release(&line);
 }
 
@@ -178,7 +189,8 @@ TEST(long_fields_are_cut_and_the_longest_line_fits_the_log)
     const char *path;
 
     memset(endless, '\\', sizeof endless);
-    record.user = record.request_id = record.key = record.method = record.path = (struct slice){ endless, sizeof endless };
+    record.user = record.request_id = record.key = record.method = record.path =
+        (struct slice){ endless, sizeof endless };
     record.model = record.backend = record.finish = record.why = record.path;
     record.status = 4294967295u;
     record.prompt_chars = record.prompt_tokens = record.completion_tokens = UINT64_MAX;
@@ -216,14 +228,10 @@ TEST(names_from_outside_are_cleaned_and_cut)
         struct slice name;
         const char *wanted;
     } rows[] = {
-        { SLICE("alice"), "alice" },
-        { SLICE("alice smith"), "alice_smith" },
-        { SLICE("a/b=c\"d"), "a_b_c_d" },
-        { SLICE("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f" },
-        { SLICE("a\xff\xc3z"), "a__z" },
-        { SLICE("a\r\n\tb\x7f"), "a___b_" },
-        { SLICE("a\xc2\x85"), "a_" },
-        { SLICE(""), "" },
+        { SLICE("alice"), "alice" },      { SLICE("alice smith"), "alice_smith" },
+        { SLICE("a/b=c\"d"), "a_b_c_d" }, { SLICE("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f" },
+        { SLICE("a\xff\xc3z"), "a__z" },  { SLICE("a\r\n\tb\x7f"), "a___b_" },
+        { SLICE("a\xc2\x85"), "a_" },     { SLICE(""), "" },
     };
     char name[200];
     struct text out;

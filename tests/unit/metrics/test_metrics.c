@@ -46,20 +46,31 @@ TEST(requests_are_counted_by_their_labels_over_all_shards)
 {
     struct metrics *metrics = metrics_new();
     struct metrics_shard *one = metrics_shard_new(metrics), *two = metrics_shard_new(metrics);
-    struct metrics_request served = { .dialect = SLICE("chat"), .model = SLICE("qwen3:32b"), .backend = SLICE("ollama"),
-                                      .status = 200, .total_us = 4883000, .first_token_us = 212000,
-                                      .prompt_tokens = 133, .completion_tokens = 290 };
-    struct metrics_request refused = { .dialect = SLICE("chat"), .reason = SLICE("invalid_api_key"), .status = 401,
-                                       .total_us = 90, .first_token_us = -1 };
+    struct metrics_request served = { .dialect = SLICE("chat"),
+                                      .model = SLICE("qwen3:32b"),
+                                      .backend = SLICE("ollama"),
+                                      .status = 200,
+                                      .total_us = 4883000,
+                                      .first_token_us = 212000,
+                                      .prompt_tokens = 133,
+                                      .completion_tokens = 290 };
+    struct metrics_request refused = { .dialect = SLICE("chat"),
+                                       .reason = SLICE("invalid_api_key"),
+                                       .status = 401,
+                                       .total_us = 90,
+                                       .first_token_us = -1 };
     struct metrics_request left = { .dialect = SLICE("chat"), .status = 499, .first_token_us = -1 };
 
     metrics_count_request(one, &served);
     metrics_count_request(two, &served);
     metrics_count_request(two, &refused);
     metrics_count_request(one, &left);
-    CHECK(says(metrics, "qwen_gateway_requests_total{dialect=\"chat\",model=\"qwen3:32b\",backend=\"ollama\",status=\"2xx\",reason=\"\"} 2"));
-    CHECK(says(metrics, "qwen_gateway_requests_total{dialect=\"chat\",model=\"\",backend=\"\",status=\"4xx\",reason=\"invalid_api_key\"} 1"));
-    CHECK(says(metrics, "qwen_gateway_requests_total{dialect=\"chat\",model=\"\",backend=\"\",status=\"4xx\",reason=\"caller_left\"} 1"));
+    CHECK(says(metrics, "qwen_gateway_requests_total{dialect=\"chat\",model=\"qwen3:32b\",backend=\"ollama\",status="
+                        "\"2xx\",reason=\"\"} 2"));
+    CHECK(says(metrics, "qwen_gateway_requests_total{dialect=\"chat\",model=\"\",backend=\"\",status=\"4xx\",reason="
+                        "\"invalid_api_key\"} 1"));
+    CHECK(says(metrics, "qwen_gateway_requests_total{dialect=\"chat\",model=\"\",backend=\"\",status=\"4xx\",reason="
+                        "\"caller_left\"} 1"));
     CHECK(says(metrics, "qwen_gateway_tokens_total{model=\"qwen3:32b\",direction=\"prompt\"} 266"));
     CHECK(says(metrics, "qwen_gateway_tokens_total{model=\"qwen3:32b\",direction=\"completion\"} 580"));
     metrics_free(metrics);
@@ -88,7 +99,9 @@ TEST(histograms_are_cumulative_and_in_seconds)
     struct metrics_shard *shard = metrics_shard_new(metrics);
 
     for (size_t i = 0; i < sizeof took_us / sizeof *took_us; i++) {
-        struct metrics_request request = { .model = SLICE("m"), .status = 200, .total_us = took_us[i],
+        struct metrics_request request = { .model = SLICE("m"),
+                                           .status = 200,
+                                           .total_us = took_us[i],
                                            .first_token_us = took_us[i] == 4883000 ? 212000 : -1 };
         metrics_count_request(shard, &request);
     }
@@ -100,14 +113,24 @@ TEST(histograms_are_cumulative_and_in_seconds)
 TEST(counters_and_gauges_are_there_from_the_start)
 {
     static const char *const zeros[] = {
-        "qwen_gateway_connections_accepted_total 0", "qwen_gateway_connections_refused_total{reason=\"whitelist\"} 0",
+        "qwen_gateway_connections_accepted_total 0",
+        "qwen_gateway_connections_refused_total{reason=\"whitelist\"} 0",
         "qwen_gateway_connections_refused_total{reason=\"total_cap\"} 0",
-        "qwen_gateway_connections_refused_total{reason=\"address_cap\"} 0", "qwen_gateway_backend_connects_total 0",
-        "qwen_gateway_backend_reuses_total 0", "qwen_gateway_backend_resends_total 0", "qwen_gateway_callers_left_total 0",
-        "qwen_gateway_heartbeats_total 0", "qwen_gateway_breaker_opened_total 0",
-        "qwen_gateway_reloads_total{result=\"ok\"} 0", "qwen_gateway_reloads_total{result=\"refused\"} 0",
-        "qwen_gateway_in_flight 0", "qwen_gateway_connections_open 0", "qwen_gateway_body_bytes 0",
-        "qwen_gateway_log_dropped_total 0", "qwen_gateway_draining 0", "qwen_gateway_start_time_seconds 0",
+        "qwen_gateway_connections_refused_total{reason=\"address_cap\"} 0",
+        "qwen_gateway_backend_connects_total 0",
+        "qwen_gateway_backend_reuses_total 0",
+        "qwen_gateway_backend_resends_total 0",
+        "qwen_gateway_callers_left_total 0",
+        "qwen_gateway_heartbeats_total 0",
+        "qwen_gateway_breaker_opened_total 0",
+        "qwen_gateway_reloads_total{result=\"ok\"} 0",
+        "qwen_gateway_reloads_total{result=\"refused\"} 0",
+        "qwen_gateway_in_flight 0",
+        "qwen_gateway_connections_open 0",
+        "qwen_gateway_body_bytes 0",
+        "qwen_gateway_log_dropped_total 0",
+        "qwen_gateway_draining 0",
+        "qwen_gateway_start_time_seconds 0",
         "qwen_gateway_build_info{version=\"1.2.3\"} 1",
     };
     struct metrics *metrics = metrics_new();
@@ -120,13 +143,25 @@ TEST(counters_and_gauges_are_there_from_the_start)
 TEST(counters_add_up_over_shards_and_gauges_show_what_is_now)
 {
     struct metrics_backend backends[] = { { SLICE("gpu1"), true, 3 }, { SLICE("gpu\"2\\\n"), false, 0 } };
-    struct metrics_gauges gauges = { .connections_open = 7, .body_bytes = 1 << 20, .log_dropped = 9, .backends = backends,
-                                     .backend_count = 2, .version = SLICE("x"), .started_s = 1795000000, .is_draining = true };
+    struct metrics_gauges gauges = { .connections_open = 7,
+                                     .body_bytes = 1 << 20,
+                                     .log_dropped = 9,
+                                     .backends = backends,
+                                     .backend_count = 2,
+                                     .version = SLICE("x"),
+                                     .started_s = 1795000000,
+                                     .is_draining = true };
     static const char *const wanted[] = {
-        "\nqwen_gateway_heartbeats_total 5\n", "\nqwen_gateway_in_flight 1\n", "\nqwen_gateway_connections_open 7\n",
-        "\nqwen_gateway_body_bytes 1048576\n", "\nqwen_gateway_log_dropped_total 9\n", "\nqwen_gateway_draining 1\n",
-        "\nqwen_gateway_start_time_seconds 1795000000\n", "\nqwen_gateway_backend_up{backend=\"gpu1\"} 1\n",
-        "\nqwen_gateway_backend_running{backend=\"gpu1\"} 3\n", "\nqwen_gateway_backend_up{backend=\"gpu\\\"2\\\\\\n\"} 0\n",
+        "\nqwen_gateway_heartbeats_total 5\n",
+        "\nqwen_gateway_in_flight 1\n",
+        "\nqwen_gateway_connections_open 7\n",
+        "\nqwen_gateway_body_bytes 1048576\n",
+        "\nqwen_gateway_log_dropped_total 9\n",
+        "\nqwen_gateway_draining 1\n",
+        "\nqwen_gateway_start_time_seconds 1795000000\n",
+        "\nqwen_gateway_backend_up{backend=\"gpu1\"} 1\n",
+        "\nqwen_gateway_backend_running{backend=\"gpu1\"} 3\n",
+        "\nqwen_gateway_backend_up{backend=\"gpu\\\"2\\\\\\n\"} 0\n",
     };
     struct metrics *metrics = metrics_new();
     struct metrics_shard *one = metrics_shard_new(metrics), *two = metrics_shard_new(metrics);
@@ -146,7 +181,8 @@ TEST(counters_add_up_over_shards_and_gauges_show_what_is_now)
 
 TEST(the_process_tells_what_it_uses)
 {
-    static const char *const names[] = { "\nprocess_resident_memory_bytes ", "\nprocess_open_fds ", "\nprocess_cpu_seconds_total " };
+    static const char *const names[] = { "\nprocess_resident_memory_bytes ", "\nprocess_open_fds ",
+                                         "\nprocess_cpu_seconds_total " };
     struct metrics *metrics = metrics_new();
     struct text out = page(metrics, &nothing);
     long before, after;
@@ -167,7 +203,8 @@ TEST(the_process_tells_what_it_uses)
     metrics_free(metrics);
 }
 
-/* Every line is a comment or a sample; a family's lines stand together behind its HELP and TYPE; no series is there twice. */
+/* Every line is a comment or a sample; a family's lines stand together behind its HELP and TYPE; no series is there
+ * twice. */
 static void check_page(const struct text *page_text)
 {
     char family[256] = "", seen[64][256];
@@ -222,7 +259,9 @@ TEST(label_values_are_escaped_and_are_utf8)
     struct metrics_shard *shard = metrics_shard_new(metrics);
 
     metrics_count_request(shard, &(struct metrics_request){ .model = SLICE("a\"b\\c\nd"), .status = 200 });
-    metrics_count_request(shard, &(struct metrics_request){ .model = SLICE("a\xff" "b"), .status = 200 });
+    metrics_count_request(shard, &(struct metrics_request){ .model = SLICE("a\xff"
+                                                                           "b"),
+                                                            .status = 200 });
     metrics_count_request(shard, &(struct metrics_request){ .model = SLICE("gr\xc3\xbcn"), .status = 200 });
     CHECK(says(metrics, "qwen_gateway_request_seconds_count{model=\"a\\\"b\\\\c\\nd\"} 1"));
     CHECK(says(metrics, "qwen_gateway_request_seconds_count{model=\"a_b\"} 1"));
@@ -254,9 +293,12 @@ TEST(too_many_models_are_counted_as_other_and_none_is_lost)
         (void)snprintf(model, sizeof model, "model-%u", i);
         (void)snprintf(reason, sizeof reason, "reason-%u", i % 200);
         (void)snprintf(dialect, sizeof dialect, "dialect-%u", i % 3);
-        metrics_count_request(shards[i % 2], &(struct metrics_request){ .model = slice_of(model), .reason = slice_of(reason),
-                                                 .dialect = slice_of(dialect), .status = 100 + i % 5 * 100, .completion_tokens = 2,
-                                                 .first_token_us = 1 });
+        metrics_count_request(shards[i % 2], &(struct metrics_request){ .model = slice_of(model),
+                                                                        .reason = slice_of(reason),
+                                                                        .dialect = slice_of(dialect),
+                                                                        .status = 100 + i % 5 * 100,
+                                                                        .completion_tokens = 2,
+                                                                        .first_token_us = 1 });
     }
     out = page(metrics, &nothing);
     CHECK(occurrences(out.at, "\nqwen_gateway_requests_total{") <= 512);
@@ -283,14 +325,17 @@ TEST(many_models_are_told_apart)
     for (unsigned round = 0; round < MODELS; round++) {
         for (unsigned i = round; i < MODELS; i++) {
             (void)snprintf(model, sizeof model, "model-%u", i);
-            metrics_count_request(shards[(i + round) % 2], &(struct metrics_request){ .model = slice_of(model), .status = 200 });
+            metrics_count_request(shards[(i + round) % 2],
+                                  &(struct metrics_request){ .model = slice_of(model), .status = 200 });
         }
     }
     out = page(metrics, &nothing);
     for (unsigned i = 0; i < MODELS; i++) {
-        (void)snprintf(wanted, sizeof wanted, "\nqwen_gateway_request_seconds_count{model=\"model-%u\"} %u\n", i, i + 1);
+        (void)snprintf(wanted, sizeof wanted, "\nqwen_gateway_request_seconds_count{model=\"model-%u\"} %u\n", i,
+                       i + 1);
         CHECK_ROW(strstr(out.at, wanted), wanted);
-        (void)snprintf(wanted, sizeof wanted, ",model=\"model-%u\",backend=\"\",status=\"2xx\",reason=\"\"} %u\n", i, i + 1);
+        (void)snprintf(wanted, sizeof wanted, ",model=\"model-%u\",backend=\"\",status=\"2xx\",reason=\"\"} %u\n", i,
+                       i + 1);
         CHECK_ROW(strstr(out.at, wanted), wanted);
     }
     text_release(&out);
@@ -311,7 +356,8 @@ static void *count_many(void *number)
         (void)snprintf(model, sizeof model, "model-%u", i % 700);
         metrics_in_flight(shard, 1);
         metrics_count(shard, METRIC_HEARTBEATS, 1);
-        metrics_count_request(shard, &(struct metrics_request){ .model = slice_of(model), .status = 200, .prompt_tokens = 1 });
+        metrics_count_request(shard,
+                              &(struct metrics_request){ .model = slice_of(model), .status = 200, .prompt_tokens = 1 });
         metrics_in_flight(shard, -1);
     }
     atomic_fetch_sub(&running, 1);
