@@ -17,7 +17,7 @@ static void must(bool claim, const char *what, struct slice shown)
 {
     if (claim)
         return;
-    fprintf(stderr, "not so: %s\n%.*s\n", what, (int)shown.len, shown.at);
+    fprintf(stderr, "not so: %s\n%.*s\n", what, (int)shown.len, shown.at ? shown.at : "");
     abort();
 }
 
