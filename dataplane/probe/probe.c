@@ -1,23 +1,21 @@
 /*
- * Timers: one tick for all backends, TICK_MS; started by prober_new(), decides what is due.
- * Each probe has evhttp's own timeout: BACKEND_NO_LIFE_MS.
+ * Timers: one tick for all backends, TICK_MS, started by prober_new(): decides what is due and turns the wheel. Each probe
+ * has a deadline of its own: BACKEND_NO_LIFE_MS from when it sets out.
  */
 #include "probe.h"
 
-#include <arpa/inet.h>
-#include <event2/buffer.h>
 #include <event2/event.h>
-#include <event2/http.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backend.h"
 #include "clock.h"
+#include "http.h"
 #include "log.h"
+#include "upstream.h"
+#include "wheel.h"
 
 enum {
     TICK_MS = 100,
@@ -27,6 +25,7 @@ enum {
     LIST_MISS_MS = 1000,
     MAX_LIFE_PROBES = 8, /* under way at once a backend: BACKEND_NO_LIFE_MS / LIFE_OPEN_MS and some */
     MAX_LIST_BYTES = 16 << 20,
+    SCRATCH_BYTES = 16 << 10,
 };
 
 /* What the prober remembers of one backend. */
@@ -37,60 +36,34 @@ struct patient {
     struct probe *probes;
     int64_t life_ms, list_ms; /* when each was last asked; 0: never */
     unsigned life_count;
-    unsigned misses; /* addresses of the host that failed in a row */
     bool has_list_probe, is_watched, lists_badly;
 };
 
 /* One question under way. */
 struct probe {
+    struct borrower borrower;
+    struct deadline deadline;
     struct patient *patient;
     struct probe *next;
-    struct evhttp_connection *connection;
-    unsigned address; /* index asked */
+    struct upstream *upstream; /* NULL: the exchange is over */
+    struct text head, body;    /* the request's head; the answer's body */
+    unsigned status;           /* 0: no answer yet */
     bool is_list;
-    bool is_done;
 };
 
 struct prober {
     struct event_base *base;
     struct event *tick;
-    struct event *sweep; /* frees what ended, outside of evhttp's callbacks */
+    struct wheel wheel;
+    struct upstream_pool *pool;
     struct patient *patients;
+    struct probe *done; /* freed at the next tick: callbacks up the stack still hold them */
     void (*on_news)(void *arg);
     void *arg;
+    char scratch[SCRATCH_BYTES];
 };
 
-static void probe_free(struct probe *probe)
-{
-    struct probe **at = &probe->patient->probes;
-
-    while (*at != probe)
-        at = &(*at)->next;
-    *at = probe->next;
-    if (probe->connection)
-        evhttp_connection_free(probe->connection);
-    free(probe);
-}
-
-static void patient_free(struct patient *patient)
-{
-    while (patient->probes)
-        probe_free(patient->probes);
-    (void)backend_unref(patient->backend);
-    free(patient);
-}
-
-/* A host such as localhost has several addresses, and the backend may listen on one of them: the next, at once. */
-static void try_next_address(struct patient *patient, unsigned failed)
-{
-    struct backend *backend = patient->backend;
-
-    if (backend->address_count < 2)
-        return;
-    (void)atomic_compare_exchange_strong(&backend->good_address, &failed, (failed + 1) % backend->address_count);
-    if (++patient->misses % backend->address_count)
-        patient->life_ms = patient->list_ms = 0;
-}
+/* ---- news ---- */
 
 static void on_life(struct patient *patient, bool is_alive, int64_t now_ms)
 {
@@ -99,7 +72,6 @@ static void on_life(struct patient *patient, bool is_alive, int64_t now_ms)
     patient->life_count--;
     if (is_alive) {
         bool was_closed = backend_is_closed(backend);
-        patient->misses = 0;
         backend_probed(backend, now_ms);
         if (!was_closed)
             patient->list_ms = 0; /* it may come back with other models */
@@ -111,15 +83,15 @@ static void on_life(struct patient *patient, bool is_alive, int64_t now_ms)
     }
 }
 
-static void on_list(struct patient *patient, struct evbuffer *body, int64_t now_ms)
+/* `body` is empty when no good answer came. */
+static void on_list(struct patient *patient, struct slice body, int64_t now_ms)
 {
     struct backend *backend = patient->backend;
     struct catalog *catalog = NULL;
 
     patient->has_list_probe = false;
-    if (body) {
-        size_t len = evbuffer_get_length(body);
-        catalog = catalog_parse_tags((struct slice){ (const char *)evbuffer_pullup(body, -1), len });
+    if (body.len) {
+        catalog = catalog_parse_tags(body);
         if (!catalog && !patient->lists_badly)
             log_warn("backend %s: its list of models is not what Ollama sends, keeping the last one", backend->name);
         patient->lists_badly = !catalog;
@@ -131,99 +103,160 @@ static void on_list(struct patient *patient, struct evbuffer *body, int64_t now_
     atomic_fetch_add(&backend->catalog_turn, 1);
 }
 
-static void on_answer(struct evhttp_request *request, void *arg)
+/* ---- one probe ---- */
+
+static struct probe *probe_of(struct borrower *borrower)
 {
-    struct probe *probe = arg;
+    return (struct probe *)((char *)borrower - offsetof(struct probe, borrower));
+}
+
+static void unlink_probe(struct probe *probe)
+{
+    struct probe **at = &probe->patient->probes;
+
+    while (*at != probe)
+        at = &(*at)->next;
+    *at = probe->next;
+}
+
+static void probe_free(struct probe *probe)
+{
+    wheel_clear(&probe->patient->prober->wheel, &probe->deadline);
+    if (probe->upstream)
+        upstream_give_back(probe->upstream, false);
+    text_release(&probe->head);
+    text_release(&probe->body);
+    free(probe);
+}
+
+/* The answer is whole, or there will be none. */
+static void finish(struct probe *probe)
+{
     struct patient *patient = probe->patient;
     struct prober *prober = patient->prober;
-    bool is_answered = request && evhttp_request_get_response_code(request) != 0;
-    bool is_good = is_answered && evhttp_request_get_response_code(request) == 200;
     int64_t now_ms = clock_ms();
 
-    if (is_answered)
-        backend_lives(patient->backend, now_ms);
+    if (probe->upstream)
+        upstream_give_back(probe->upstream, false); /* the next probe tries a new connection, too */
+    probe->upstream = NULL;
+    wheel_clear(&prober->wheel, &probe->deadline);
+    if (!probe->status && patient->backend->address_count > 1) /* perhaps another address of its host does better */
+        atomic_fetch_add(&patient->backend->good_address, 1);
     if (probe->is_list)
-        on_list(patient, is_good ? evhttp_request_get_input_buffer(request) : NULL, now_ms);
+        on_list(patient, probe->status == 200 ? text_slice(&probe->body) : (struct slice){ 0 }, now_ms);
     else
-        on_life(patient, is_answered, now_ms);
-    if (!is_answered)
-        try_next_address(patient, probe->address);
-    probe->is_done = true;
-    event_active(prober->sweep, 0, 0);
+        on_life(patient, probe->status != 0, now_ms);
+    unlink_probe(probe);
+    probe->next = prober->done;
+    prober->done = probe;
     prober->on_news(prober->arg);
 }
 
-static bool address_as_text(const struct backend *backend, unsigned index, char *out, socklen_t room)
+static void on_head(struct borrower *borrower, const struct http_head *head)
 {
-    const struct sockaddr_storage *address = &backend->addresses[index];
-
-    if (!backend->address_count)
-        return false;
-    if (address->ss_family == AF_INET6)
-        return inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, out, room);
-    return inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr, out, room);
+    probe_of(borrower)->status = head->status;
 }
 
-/* Is there a descriptor for a probe? Where there is none, not the backend is to blame. */
-static bool can_ask(void)
+static void on_payload(struct borrower *borrower, struct slice payload)
 {
-    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    struct probe *probe = probe_of(borrower);
 
-    if (fd >= 0)
-        (void)close(fd);
-    return fd >= 0;
+    text_add_slice(&probe->body, payload);
+    if (probe->body.err) {
+        text_clear(&probe->body); /* a list of that size is none */
+        finish(probe);
+    }
 }
 
-static bool ask(struct patient *patient, bool is_list, const char *path)
+static void on_turn(struct borrower *borrower)
 {
-    struct timeval patience = { .tv_sec = BACKEND_NO_LIFE_MS / 1000 };
+    (void)borrower; /* nobody waits for a part of it */
+}
+
+static void on_end(struct borrower *borrower)
+{
+    finish(probe_of(borrower));
+}
+
+static void on_lost(struct borrower *borrower, enum upstream_loss loss, const char *why)
+{
+    struct probe *probe = probe_of(borrower);
+
+    (void)loss;
+    (void)why;
+    probe->upstream = NULL;
+    text_clear(&probe->body); /* half a list is none */
+    finish(probe);
+}
+
+static void on_due(struct deadline *deadline, int64_t now_ms)
+{
+    struct probe *probe = (struct probe *)((char *)deadline - offsetof(struct probe, deadline));
+
+    (void)now_ms;
+    text_clear(&probe->body);
+    finish(probe);
+}
+
+static struct probe *probe_new(struct patient *patient, bool is_list)
+{
     struct probe *probe = calloc(1, sizeof *probe);
-    struct evhttp_request *request = NULL;
-    char address[INET6_ADDRSTRLEN];
 
     if (!probe)
-        return false;
+        return NULL;
+    probe->borrower = (struct borrower){ on_head, on_payload, on_turn, on_end, on_lost };
+    probe->deadline.on_due = on_due;
     probe->patient = patient;
     probe->is_list = is_list;
-    probe->address = atomic_load(&patient->backend->good_address);
+    text_init(&probe->head, 1024);
+    text_init(&probe->body, MAX_LIST_BYTES);
+    text_printf(&probe->head, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
+                is_list ? "/api/tags" : "/api/version", patient->backend->authority);
+    return probe;
+}
+
+/* ERR_OK: under way. ERR_REFUSED: the backend does not take the connection. Others: we could not ask. */
+static enum err ask(struct patient *patient, bool is_list)
+{
+    struct prober *prober = patient->prober;
+    struct probe *probe = probe_new(patient, is_list);
+    enum err err = ERR_NO_MEMORY;
+
+    if (probe && !probe->head.err)
+        err = upstream_borrow(prober->pool, patient->backend, &probe->borrower, true, BACKEND_NO_LIFE_MS,
+                              &probe->upstream);
+    if (err) {
+        if (probe)
+            probe_free(probe);
+        return err;
+    }
     probe->next = patient->probes;
     patient->probes = probe;
-    if (!address_as_text(patient->backend, probe->address, address, sizeof address) ||
-        !(probe->connection =
-              evhttp_connection_base_new(patient->prober->base, NULL, address, patient->backend->port)) ||
-        !(request = evhttp_request_new(on_answer, probe))) {
-        probe_free(probe);
-        return false;
-    }
-    evhttp_connection_set_timeout_tv(probe->connection, &patience);
-    evhttp_connection_set_max_body_size(probe->connection, MAX_LIST_BYTES);
-    (void)evhttp_add_header(evhttp_request_get_output_headers(request), "Host", patient->backend->authority);
-    (void)evhttp_add_header(evhttp_request_get_output_headers(request), "Connection", "close");
-    /* On failure evhttp frees the request itself; a refused connection is reported through on_answer. */
-    if (evhttp_make_request(probe->connection, request, EVHTTP_REQ_GET, path) != 0) {
-        probe_free(probe);
-        return false;
-    }
-    return true;
+    wheel_set(&prober->wheel, &probe->deadline, clock_ms() + BACKEND_NO_LIFE_MS);
+    upstream_send(probe->upstream, text_slice(&probe->head), (struct slice){ 0 });
+    return ERR_OK;
 }
+
+/* ---- what is due ---- */
 
 static void ask_for_life(struct patient *patient, int64_t now_ms)
 {
     struct backend *backend = patient->backend;
     enum breaker open = BREAKER_OPEN;
+    enum err err;
 
     if (patient->life_count >= MAX_LIFE_PROBES)
         return;
-    if (!can_ask()) {
-        backend_not_asked(backend);
-        return;
-    }
     backend_asked(backend, now_ms);
     patient->life_ms = now_ms;
     patient->life_count++;
     (void)atomic_compare_exchange_strong(&backend->breaker, &open, BREAKER_HALF_OPEN);
-    if (!ask(patient, false, "/api/version"))
-        on_life(patient, false, now_ms);
+    err = ask(patient, false);
+    if (!err)
+        return;
+    on_life(patient, false, now_ms);
+    if (err != ERR_REFUSED) /* no descriptor, no memory: not the backend is to blame */
+        backend_not_asked(backend);
 }
 
 static void look_after(struct patient *patient, int64_t now_ms)
@@ -245,8 +278,40 @@ static void look_after(struct patient *patient, int64_t now_ms)
     if (!patient->list_ms || now_ms - patient->list_ms >= (is_missed ? LIST_MISS_MS : LIST_MS)) {
         patient->list_ms = now_ms;
         patient->has_list_probe = true;
-        if (!ask(patient, true, "/api/tags"))
-            on_list(patient, NULL, now_ms);
+        if (ask(patient, true))
+            on_list(patient, (struct slice){ 0 }, now_ms);
+    }
+}
+
+static void patient_free(struct patient *patient)
+{
+    while (patient->probes) {
+        struct probe *probe = patient->probes;
+        patient->probes = probe->next;
+        probe_free(probe);
+    }
+    (void)backend_unref(patient->backend);
+    free(patient);
+}
+
+static void free_done(struct prober *prober)
+{
+    while (prober->done) {
+        struct probe *probe = prober->done;
+        prober->done = probe->next;
+        probe_free(probe);
+    }
+}
+
+static void forget_unwatched(struct prober *prober)
+{
+    for (struct patient **at = &prober->patients, *patient; (patient = *at);) {
+        if (patient->is_watched) {
+            at = &patient->next;
+            continue;
+        }
+        *at = patient->next;
+        patient_free(patient);
     }
 }
 
@@ -257,31 +322,16 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    wheel_turn(&prober->wheel, now_ms);
+    free_done(prober);
+    forget_unwatched(prober);
     for (struct patient *patient = prober->patients; patient; patient = patient->next)
-        if (patient->is_watched)
-            look_after(patient, now_ms);
+        look_after(patient, now_ms);
+    upstream_pool_go_on(prober->pool);
+    upstream_pool_reap(prober->pool);
 }
 
-static void on_sweep(evutil_socket_t fd, short what, void *arg)
-{
-    struct prober *prober = arg;
-
-    (void)fd;
-    (void)what;
-    for (struct patient **at = &prober->patients, *patient; (patient = *at);) {
-        for (struct probe *probe = patient->probes, *next; probe; probe = next) {
-            next = probe->next;
-            if (probe->is_done)
-                probe_free(probe);
-        }
-        if (!patient->is_watched) {
-            *at = patient->next;
-            patient_free(patient);
-            continue;
-        }
-        at = &patient->next;
-    }
-}
+/* ---- life ---- */
 
 struct prober *prober_new(struct event_base *base, void (*on_news)(void *arg), void *arg)
 {
@@ -293,9 +343,10 @@ struct prober *prober_new(struct event_base *base, void (*on_news)(void *arg), v
     prober->base = base;
     prober->on_news = on_news;
     prober->arg = arg;
+    wheel_init(&prober->wheel, clock_ms());
+    prober->pool = upstream_pool_new(base, &prober->wheel, prober->scratch, sizeof prober->scratch);
     prober->tick = event_new(base, -1, EV_PERSIST, on_tick, prober);
-    prober->sweep = event_new(base, -1, 0, on_sweep, prober);
-    if (!prober->tick || !prober->sweep || event_add(prober->tick, &tick) != 0) {
+    if (!prober->pool || !prober->tick || event_add(prober->tick, &tick) != 0) {
         prober_free(prober);
         return NULL;
     }
@@ -306,15 +357,15 @@ void prober_free(struct prober *prober)
 {
     if (!prober)
         return;
+    free_done(prober);
     while (prober->patients) {
         struct patient *patient = prober->patients;
         prober->patients = patient->next;
         patient_free(patient);
     }
+    upstream_pool_free(prober->pool);
     if (prober->tick)
         event_free(prober->tick);
-    if (prober->sweep)
-        event_free(prober->sweep);
     free(prober);
 }
 
@@ -341,7 +392,6 @@ void prober_watch(struct prober *prober, struct fleet *fleet)
         if (patient)
             patient->is_watched = true;
     }
-    event_active(prober->sweep, 0, 0);
     prober_nudge(prober);
 }
 
