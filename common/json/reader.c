@@ -208,7 +208,6 @@ bool json_array(struct json_reader *reader)
 
 bool json_member(struct json_reader *reader, struct json_keys *keys, struct json_string *ret_key)
 {
-    struct json_string key;
     const char *at;
     bool more;
 
@@ -217,11 +216,8 @@ bool json_member(struct json_reader *reader, struct json_keys *keys, struct json
     assert(reader->depth && in_object(reader));
     at = pass_comma(reader, reader->at, reader->is_first, &more);
     if (at && more)
-        at = pass_key(reader, at, &key);
-    if (!value_end(reader, at) || !more || (keys && !keys_add(reader, keys, &key)))
-        return false;
-    *ret_key = key;
-    return true;
+        at = pass_key(reader, at, ret_key);
+    return value_end(reader, at) && more && (!keys || keys_add(reader, keys, ret_key));
 }
 
 bool json_element(struct json_reader *reader)
@@ -292,12 +288,8 @@ static const char *pass_value(struct json_reader *reader, const char *at)
 bool json_string(struct json_reader *reader, struct json_string *ret_string)
 {
     const char *at = value_of(reader, JSON_STRING);
-    struct json_string string;
 
-    if (!at || !value_end(reader, pass_string(reader, at + 1, &string)))
-        return false;
-    *ret_string = string;
-    return true;
+    return at && value_end(reader, pass_string(reader, at + 1, ret_string));
 }
 
 bool json_bool(struct json_reader *reader, bool *ret_bool)

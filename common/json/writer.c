@@ -39,7 +39,10 @@ static const char *scan_line_break(const char *at, const char *end)
 {
 #ifdef __SSE2__
     for (; end - at >= 18; at += 16) {
-        unsigned mask = line_breaks(at);
+        unsigned mask = (unsigned)_mm_movemask_epi8(_mm_loadu_si128((const __m128i_u *)at));
+        if (!mask)
+            continue; /* ASCII, which is most */
+        mask = line_breaks(at);
         if (mask)
             return at + __builtin_ctz(mask);
     }

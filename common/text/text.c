@@ -12,7 +12,7 @@ static char lower(char c)
 
 bool slice_is_nocase(struct slice slice, struct slice other)
 {
-    if (slice.len != other.len)
+    if (slice.len != other.len || (slice.len && (slice.at[0] ^ other.at[0]) & ~0x20))
         return false;
     for (size_t i = 0; i < slice.len; i++)
         if (lower(slice.at[i]) != lower(other.at[i]))
