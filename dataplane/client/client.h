@@ -108,9 +108,8 @@ void client_must_close(struct client *client);
 void client_write(struct client *client, struct slice bytes);
 /* The answer was written whole. on_sent comes when its last byte is with the kernel, perhaps before this returns. */
 void client_end(struct client *client);
-/* Closes at once, without on_gone: for an answer that must not look whole. Unsent bytes get write_timeout to leave when
- * `gently`. */
-void client_drop(struct client *client, bool gently);
+/* Closes at once, without on_gone: for an answer that must not look whole. */
+void client_drop(struct client *client);
 /* More is waiting to be written than write_buffer_bytes. */
 bool client_is_full(const struct client *client);
 size_t client_unsent(const struct client *client);

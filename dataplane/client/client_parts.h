@@ -38,7 +38,7 @@ struct client {
     bool is_broken;   /* a write failed: the caller is gone */
     bool is_closed;   /* the kernel told of the caller's FIN, though it may not have been read up to yet */
     struct client *next_again;
-    bool is_uncounted, saw_fin, was_full, is_dropping, has_served, head_begun;
+    bool is_uncounted, saw_fin, was_full, has_served, head_begun;
     struct text in;
     size_t scanned;
     struct http_body framing;
@@ -77,5 +77,3 @@ void client_distrust_head(struct client *client);
 
 /* writing.c */
 void client_flush(struct client *client);
-/* Says that nothing more comes, and discards what still does, so that the caller reads what was said. */
-void client_linger(struct client *client);

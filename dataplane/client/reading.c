@@ -178,7 +178,7 @@ void client_on_fin(struct client *client, bool is_orderly)
     bool in_request = client->stage == STAGE_BODY || (client->stage == STAGE_HEAD && client->in.len > 0);
 
     client->saw_fin = true;
-    if (client->stage == STAGE_LINGER || client->is_dropping) {
+    if (client->stage == STAGE_LINGER) {
         client_bury(client);
     } else if (in_request && is_orderly) {
         if (client->stage == STAGE_HEAD)

@@ -37,7 +37,8 @@ static ssize_t send_some(struct client *client, const char *at, size_t len)
     return (ssize_t)done;
 }
 
-void client_linger(struct client *client)
+/* Says that nothing more comes, and discards what still does, so that the caller reads what was said. */
+static void start_lingering(struct client *client)
 {
     (void)shutdown(client->fd, SHUT_WR);
     client->stage = STAGE_LINGER;
@@ -63,7 +64,7 @@ static void finish(struct client *client)
     if (client->stage == STAGE_DEAD)
         return;
     if (!keeps_alive) {
-        client_linger(client);
+        start_lingering(client);
         return;
     }
     client->stage = STAGE_HEAD;
@@ -72,14 +73,6 @@ static void finish(struct client *client)
     client_be_patient(client, client->house->settings.idle_timeout_ms);
     if (client->in.len || client->has_more)
         client_look_again(client);
-}
-
-static void all_sent(struct client *client)
-{
-    if (client->is_dropping)
-        client_linger(client);
-    else if (client->is_over)
-        finish(client);
 }
 
 /* The kernel takes bytes again. */
@@ -105,7 +98,8 @@ void client_flush(struct client *client)
         wheel_clear(client->house->wheel, &client->deadline);
         if (client->stage == STAGE_BODY || client->stage == STAGE_HELD)
             wheel_set(client->house->wheel, &client->deadline, client->body_due_ms);
-        all_sent(client);
+        if (client->is_over)
+            finish(client);
     } else if (client->out_sent > client->out.len / 2) {
         text_drop_front(&client->out, client->out_sent);
         client->out_sent = 0;
@@ -155,20 +149,8 @@ void client_end(struct client *client)
         finish(client);
 }
 
-void client_drop(struct client *client, bool gently)
+void client_drop(struct client *client)
 {
     client->request = NULL;
-    if (client->stage == STAGE_DEAD)
-        return;
-    client->keeps_alive = false;
-    if (gently && client_unsent(client)) {
-        client->is_dropping = true;
-        client->stage = STAGE_BUSY;
-        return;
-    }
-    if (gently) {
-        client_linger(client);
-        return;
-    }
     client_bury(client);
 }

@@ -61,7 +61,7 @@ void reply_break_off(struct request *req)
     req->record.status = 503;
     req->record.why = slice_of(cause_row(CAUSE_NO_MEMORY)->code);
     request_end(req);
-    client_drop(client, false);
+    client_drop(client);
 }
 
 static void finish_whole(struct request *req, struct text *out, struct slice body)

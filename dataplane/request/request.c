@@ -330,7 +330,7 @@ static void start_reading(struct request *req, const struct http_head *head)
 /* No memory for a request: the connection is all there is to end. */
 static void drop_without_a_word(struct client *client)
 {
-    client_drop(client, false);
+    client_drop(client);
 }
 
 static void on_head(struct client *client, const struct http_head *head)
