@@ -4,13 +4,56 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_BYTES = 2048 };
+enum { BLOCK_BYTES = 2048, MAX_SPARE = 64 };
 
 struct arena_block {
     struct arena_block *next;
     size_t bytes;
     alignas(max_align_t) char at[];
 };
+
+/* Wiped blocks of BLOCK_BYTES: a request needs two, and the heap costs more than wiping them. */
+static _Thread_local struct arena_block *spare;
+static _Thread_local unsigned spare_count;
+
+void arena_thread_stop(void)
+{
+    while (spare) {
+        struct arena_block *block = spare;
+        spare = block->next;
+        free(block);
+    }
+    spare_count = 0;
+}
+
+static void block_free(struct arena_block *block)
+{
+    if (block->bytes != BLOCK_BYTES || spare_count == MAX_SPARE) {
+        free(block);
+        return;
+    }
+    block->next = spare;
+    spare = block;
+    spare_count++;
+}
+
+/* Zeroed, or NULL. */
+static struct arena_block *block_new(size_t bytes)
+{
+    struct arena_block *block = spare;
+
+    if (bytes > SIZE_MAX - sizeof *block)
+        return NULL;
+    if (bytes == BLOCK_BYTES && block) {
+        spare = block->next;
+        spare_count--;
+        return block;
+    }
+    block = calloc(1, sizeof *block + bytes);
+    if (block)
+        block->bytes = bytes;
+    return block;
+}
 
 void arena_init(struct arena *arena)
 {
@@ -23,21 +66,17 @@ void arena_release(struct arena *arena)
         struct arena_block *block = arena->blocks;
         arena->blocks = block->next;
         explicit_bzero(block->at, block->bytes);
-        free(block);
+        block_free(block);
     }
     arena_init(arena);
 }
 
 static struct arena_block *add_block(struct arena *arena, size_t bytes)
 {
-    struct arena_block *block;
+    struct arena_block *block = block_new(bytes);
 
-    if (bytes > SIZE_MAX - sizeof *block)
-        return NULL;
-    block = calloc(1, sizeof *block + bytes);
     if (!block)
         return NULL;
-    block->bytes = bytes;
     block->next = arena->blocks;
     arena->blocks = block;
     return block;

@@ -15,6 +15,9 @@ struct arena {
     char *end;
 };
 
+/* A thread keeps a few blocks for its next arenas; one that ends gives them back. */
+void arena_thread_stop(void);
+
 void arena_init(struct arena *arena);
 void arena_release(struct arena *arena);
 /* Aligned for anything, zeroed; NULL when there is no memory. */

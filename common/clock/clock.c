@@ -13,19 +13,31 @@ static int64_t now(clockid_t clock, int64_t per_second)
     return ts.tv_sec * per_second + ts.tv_nsec / (1000000000 / per_second);
 }
 
+/* What clock_turn() saw; 0: it was never called on this thread. */
+static _Thread_local int64_t turn_us, wall_seen_us, wall_offset_ms;
+
+void clock_turn(void)
+{
+    turn_us = now(CLOCK_MONOTONIC, 1000000);
+    if (!wall_seen_us || turn_us - wall_seen_us >= CLOCK_WALL_MS * 1000) {
+        wall_seen_us = turn_us;
+        wall_offset_ms = now(CLOCK_REALTIME, 1000) - turn_us / 1000;
+    }
+}
+
 int64_t clock_ms(void)
 {
-    return now(CLOCK_MONOTONIC, 1000);
+    return turn_us ? turn_us / 1000 : now(CLOCK_MONOTONIC, 1000);
 }
 
 int64_t clock_us(void)
 {
-    return now(CLOCK_MONOTONIC, 1000000);
+    return turn_us ? turn_us : now(CLOCK_MONOTONIC, 1000000);
 }
 
 int64_t clock_wall_ms(void)
 {
-    return now(CLOCK_REALTIME, 1000);
+    return turn_us ? turn_us / 1000 + wall_offset_ms : now(CLOCK_REALTIME, 1000);
 }
 
 /* Days since 1970-01-01 of a Gregorian date, after Howard Hinnant's days_from_civil. */

@@ -255,6 +255,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     struct client *client = arg;
 
     (void)fd;
+    clock_turn();
     if (client->stage == STAGE_DEAD || client->is_broken)
         return;
     client->is_closed |= (what & EV_CLOSED) != 0;

@@ -313,6 +313,7 @@ static void on_round(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    clock_turn();
     start_look_up(gateway);
     limits_tidy(gateway->limits, clock_ms());
 }
@@ -399,6 +400,7 @@ static void on_signal(evutil_socket_t signal, short what, void *arg)
     struct gateway *gateway = arg;
 
     (void)what;
+    clock_turn();
     switch (signal) {
     case SIGHUP:
         reload(gateway);
@@ -418,6 +420,7 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
     uint64_t count;
 
     (void)what;
+    clock_turn();
     (void)!read(fd, &count, sizeof count);
     take_renewal(gateway);
     if (atomic_exchange(&gateway->wants_probe, false))

@@ -318,10 +318,12 @@ static void forget_unwatched(struct prober *prober)
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct prober *prober = arg;
-    int64_t now_ms = clock_ms();
+    int64_t now_ms;
 
     (void)fd;
     (void)what;
+    clock_turn();
+    now_ms = clock_ms();
     wheel_turn(&prober->wheel, now_ms);
     free_done(prober);
     forget_unwatched(prober);

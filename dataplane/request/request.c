@@ -16,10 +16,12 @@
 #include "metrics.h"
 #include "parts.h"
 
-enum { MEMORY_RETRY_MS = 20 };
+enum { MEMORY_RETRY_MS = 20, MAX_SPARE = 64 };
 
 struct request_list {
     struct request live, ended; /* heads of rings */
+    struct request *spare;      /* for the next ones, linked by next, all else zero */
+    unsigned spare_count;
 };
 
 static enum verdict request_reading(struct request *req)
@@ -114,6 +116,31 @@ bool requests_open(struct request_house *house)
     return true;
 }
 
+/* A few are kept: the heap costs more than emptying one. */
+static void request_free(struct request_list *lists, struct request *req)
+{
+    explicit_bzero(req, sizeof *req);
+    if (lists->spare_count == MAX_SPARE) {
+        free(req);
+        return;
+    }
+    req->next = lists->spare;
+    lists->spare = req;
+    lists->spare_count++;
+}
+
+static struct request *request_take(struct request_list *lists)
+{
+    struct request *req = lists->spare;
+
+    if (!req)
+        return calloc(1, sizeof *req);
+    lists->spare = req->next;
+    lists->spare_count--;
+    req->next = NULL;
+    return req;
+}
+
 void requests_reap(struct request_house *house)
 {
     struct request *ended = &house->lists->ended;
@@ -123,7 +150,7 @@ void requests_reap(struct request_house *house)
         ring_remove(req);
         arena_release(&req->parse_arena);
         arena_release(&req->arena);
-        free(req);
+        request_free(house->lists, req);
     }
 }
 
@@ -134,6 +161,8 @@ void requests_release(struct request_house *house)
     while (house->lists->live.next != &house->lists->live)
         request_end(house->lists->live.next);
     requests_reap(house);
+    while (house->lists->spare)
+        free(request_take(house->lists));
     text_release_wiped(&house->out);
     free(house->lists);
     house->lists = NULL;
@@ -146,7 +175,7 @@ static void on_due(struct deadline *deadline, int64_t now_ms);
 static struct request *request_new(struct client *client)
 {
     struct request_house *house = client_house(client)->worker;
-    struct request *req = calloc(1, sizeof *req);
+    struct request *req = request_take(house->lists);
 
     if (!req)
         return NULL;

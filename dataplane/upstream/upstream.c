@@ -562,6 +562,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     struct upstream *up = arg;
 
     (void)fd;
+    clock_turn();
     if (up->stage == STAGE_DEAD)
         return;
     if (up->stage == STAGE_KEPT) {

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "arena.h"
 #include "backend.h"
 #include "cidr.h"
 #include "client.h"
@@ -170,6 +171,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
     struct worker *worker = arg;
 
     (void)what;
+    clock_turn();
     for (unsigned i = 0; i < ACCEPT_BURST && accept_one(worker, fd); i++)
         ;
 }
@@ -228,6 +230,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     uint64_t count;
 
     (void)what;
+    clock_turn();
     (void)!read(fd, &count, sizeof count);
     (void)pthread_mutex_lock(&worker->lock);
     mail = worker->mail;
@@ -255,6 +258,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    clock_turn();
     wheel_turn(&worker->wheel, clock_ms());
 }
 
@@ -284,9 +288,11 @@ static void *run(void *arg)
     bool has_more = false; /* somebody had more to do than one turn's share */
 
     log_thread_start();
+    clock_turn();
     while (!worker->is_over && !has_drained(worker)) {
         set_tick(worker);
         (void)event_base_loop(worker->base, has_more ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        clock_turn();
         upstream_pool_go_on(worker->house.pool);
         clients_go_on(&worker->house.clients);
         requests_reap(&worker->house);
@@ -297,6 +303,7 @@ static void *run(void *arg)
     requests_release(&worker->house);
     clients_release(&worker->house.clients);
     worker->options.on_done(worker->options.arg);
+    arena_thread_stop();
     log_thread_stop();
     return NULL;
 }

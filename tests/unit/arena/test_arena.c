@@ -101,3 +101,20 @@ TEST(a_new_struct_is_zeroed)
     CHECK(pair && pair->number == 0 && !pair->name);
     arena_release(&arena);
 }
+
+TEST(a_block_that_is_used_again_is_empty)
+{
+    struct arena arena;
+
+    for (unsigned round = 0; round < 3; round++) {
+        char *taken;
+        arena_init(&arena);
+        taken = arena_take(&arena, 64);
+        CHECK(taken);
+        for (unsigned i = 0; i < 64; i++)
+            CHECK_EQ(taken[i], 0);
+        memset(taken, 'x', 64);
+        arena_release(&arena);
+    }
+    arena_thread_stop();
+}

@@ -137,3 +137,28 @@ TEST(every_day_is_read_as_the_c_library_writes_it)
         CHECK_EQ(clock_parse_rfc3339(written, strlen(written)), when);
     }
 }
+
+TEST(a_turn_holds_the_time_still_for_its_thread)
+{
+    int64_t held_us;
+
+    clock_turn();
+    held_us = clock_us();
+    for (int64_t began = clock(); clock() == began;) /* until the processor's own clock has gone on */
+        ;
+    CHECK_EQ(clock_us(), held_us);
+    CHECK_EQ(clock_ms(), held_us / 1000);
+    clock_turn();
+    CHECK(clock_us() > held_us);
+}
+
+TEST(a_turn_shows_the_wall_clock_as_it_is)
+{
+    struct timespec wall;
+    int64_t off_ms;
+
+    clock_turn();
+    (void)clock_gettime(CLOCK_REALTIME, &wall);
+    off_ms = wall.tv_sec * 1000 + wall.tv_nsec / 1000000 - clock_wall_ms();
+    CHECK(off_ms >= -2 && off_ms <= 2 + CLOCK_WALL_MS);
+}
