@@ -11,9 +11,10 @@ int64_t clock_ms(void);      /* CLOCK_MONOTONIC, ms */
 int64_t clock_us(void);      /* CLOCK_MONOTONIC, us */
 int64_t clock_wall_ms(void); /* CLOCK_REALTIME, ms since 1970 */
 /*
- * For a thread that runs a loop: looks at the clocks once, and until it is called again the three above answer this thread
- * with what was seen (a request asks some sixteen times). To be called at the entry of every event; the wall clock is looked at
- * every CLOCK_WALL_MS only, so that a step of it is seen that much later. Threads that never call it always look.
+ * For a thread that runs a loop: looks at the clocks once, and until it is called again the three above answer this
+ * thread with what was seen (a request asks some sixteen times). To be called at the entry of every event; the wall
+ * clock is looked at every CLOCK_WALL_MS only, so that a step of it is seen that much later. Threads that never call it
+ * always look.
  */
 enum { CLOCK_WALL_MS = 100 };
 void clock_turn(void);

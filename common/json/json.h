@@ -84,8 +84,9 @@ enum json_type json_peek(struct json_reader *reader);
 
 /* Enter an object. keys NULL, here and in json_member: doubled keys are not looked for. */
 bool json_object(struct json_reader *reader, struct json_keys *keys) JSON_LINKED_AS(json_object);
-/* The next key, or false: the object ended and is left, or an error. After false *ret_key means nothing; it may have been
- * written to (a copy made at the end costs more than the rest: it waits for the stores). The same holds for json_string(). */
+/* The next key, or false: the object ended and is left, or an error. After false *ret_key means nothing; it may have
+ * been written to (a copy made at the end costs more than the rest: it waits for the stores). The same holds for
+ * json_string(). */
 bool json_member(struct json_reader *reader, struct json_keys *keys, struct json_string *ret_key);
 bool json_array(struct json_reader *reader) JSON_LINKED_AS(json_array); /* enter an array */
 /* True when another element stands next; false: the array ended and is left, or an error. */

@@ -238,8 +238,8 @@ static const char *pass_escape(struct json_reader *reader, const char *at, size_
 
 #ifdef __SSE2__
 /*
- * Plain ASCII with escapes of two bytes in between, which is what prompts are made of: sixteen bytes a step, stops at whatever
- * else comes, or where fewer than a step and one byte are left.
+ * Plain ASCII with escapes of two bytes in between, which is what prompts are made of: sixteen bytes a step, stops at
+ * whatever else comes, or where fewer than a step and one byte are left.
  */
 static const char *pass_simple(const char *at, const char *end, size_t *ret_escapes)
 {

@@ -1,6 +1,6 @@
 /*
- * Timers: one tick for all backends, TICK_MS, started by prober_new(): decides what is due and turns the wheel. Each probe
- * has a deadline of its own: BACKEND_NO_LIFE_MS from when it sets out.
+ * Timers: one tick for all backends, TICK_MS, started by prober_new(): decides what is due and turns the wheel. Each
+ * probe has a deadline of its own: BACKEND_NO_LIFE_MS from when it sets out.
  */
 #include "probe.h"
 

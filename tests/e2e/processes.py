@@ -1,5 +1,6 @@
 """Processes and ports of the tests: every process ends with the test that started it, every port is taken once."""
 
+import atexit
 import ctypes
 import os
 import pathlib
@@ -14,7 +15,8 @@ REPORTS = ("Sanitizer", "runtime error:")
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_taken = []
+_taken = []  # the claims of free_port()
+atexit.register(lambda: [claim.close() for claim in _taken])
 
 
 def die_with_parent():
@@ -45,6 +47,7 @@ def spawn(arguments, **options):
 
     def prepare():
         die_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a script's background job ignores it, and so would its children
         if before:
             before()
 

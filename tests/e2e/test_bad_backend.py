@@ -119,6 +119,23 @@ def test_a_reset_midway_is_told(gateway, fake):
         assert answer.status == 502
 
 
+def test_a_reset_is_no_end_even_where_the_end_of_the_connection_is_the_end(gateway, fake):
+    whole = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n" + compact(line("a")) + "\n"
+    fake.script(**raw(whole, keep=True), reset_after_bytes=len(whole))
+    answer = gateway.stream(may_be_cut=True)
+    assert answer.status in (502, 503) or (answer.stream_error and not answer.is_done)
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_refusal_without_a_body_is_told_at_once(gateway, fake, status):
+    for _ in range(3):
+        assert gateway.chat().status == 200
+        fake.script(**raw(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n", keep=True))
+        answer = gateway.chat()
+        assert answer.status == (404 if status == 404 else 502)
+        check_sentence(answer.error["message"])
+
+
 def test_an_error_midway_keeps_its_words(gateway, fake):
     fake.script(tokens=5, error_after_tokens={"n": 2, "text": "the runner has left the building"})
     answer = gateway.stream(may_be_cut=True)

@@ -1,5 +1,7 @@
 """When Ollama dies, hangs or comes back: refused within 3.2 s, at once while the breaker is open, back within 1 s."""
 
+import resource
+import signal
 import time
 
 import pytest
@@ -126,6 +128,43 @@ def test_readyz_tells_and_comes_back(door, ollama):
     assert door.get("/healthz", key=None).json == {"status": "ok"}
     ollama.start()
     wait_for(lambda: door.get("/readyz", key=None).status == 200, 5)
+
+
+def test_readyz_tells_within_the_patience_though_nobody_asks_anything_else(door, ollama):
+    ollama.freeze()
+    began = time.monotonic()
+    wait_for(lambda: door.operator("/readyz").status == 503)
+    took = time.monotonic() - began
+    ollama.thaw()
+    assert took < PATIENCE + 0.5
+
+
+def test_a_gateway_that_slept_does_not_blame_ollama(door, ollama):
+    """A suspended machine: the gateway stands still for longer than the patience, and Ollama was alive all the while."""
+    ollama.script(head_delay_ms=6000)
+    wire = door.open_chat()
+    ollama.wait_chats(1, "running")
+    door.signal(signal.SIGSTOP)
+    time.sleep(4)  # standing still for that long is the fact
+    door.signal(signal.SIGCONT)
+    assert wire.answer().status == 200
+    assert door.metric("backend_up") == 1
+
+
+def test_running_out_of_descriptors_is_not_ollamas_death(start_gateway, ollama):
+    gateway = start_gateway(ollama, workers=1, max_connections=10000,
+                            preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60)))
+    assert gateway.chat().status == 200
+    held = []
+    for _ in range(80):
+        try:
+            held.append(gateway.wire())
+        except OSError:
+            break
+    for wire in held:
+        wire.close()
+    wait_for(lambda: gateway.chat().status == 200, 5)
+    assert gateway.metric("breaker_opened_total") == 0
 
 
 def test_busy_is_ready(door, ollama):

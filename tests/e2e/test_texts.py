@@ -9,6 +9,7 @@ import re
 import pytest
 
 from gateway import KEY, chat_body
+from processes import ROOT
 from test_refusals import TOOL, UNFIT
 
 RETRY = re.compile(r"overloaded|rate.?limit|too many requests|429|500|502|503|504|service.?unavailable|server error"
@@ -110,6 +111,23 @@ def test_what_may_heal_may_be_retried(gateway, fake, do):
     answer = gateway.chat()
     assert answer.status in (502, 503)
     assert answer.header("x-should-retry") != "false"
+
+
+def texts_of_the_table():
+    """Every row of the one table of refusals: (name, heals, text)."""
+    source = (ROOT / "dataplane" / "refusal" / "refusal.h").read_text(encoding="utf-8")
+    source = re.sub(r"\\\n", " ", source)
+    rows = re.findall(r'X\(\s*(\w+),\s*\d+,\s*"\w+",\s*"\w+",\s*(true|false),\s*(NULL|(?:"(?:[^"\\]|\\.)*"\s*)+)\)', source)
+    return [(name, heals == "true", "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', text))) for name, heals, text in rows]
+
+
+def test_every_text_of_the_table_is_worded_for_agents():
+    rows = texts_of_the_table()
+    assert len(rows) > 20 and sum(1 for _, _, text in rows if text) > 15
+    for name, heals, text in rows:
+        if text and not heals:
+            assert not RETRY.search(text), (name, text)
+        assert not OVERFLOW.search(text) and not OVERFLOW_OF_CLAWDBOT.search(text), (name, text)
 
 
 def test_a_request_id_is_made_of_letters_only(gateway):

@@ -1,6 +1,7 @@
 """The build draws the arrows between rooms: a header of a room that is not named is not found."""
 
 import json
+import shlex
 import subprocess
 
 import pytest
@@ -10,7 +11,7 @@ from processes import BIN, ROOT
 LISTS = """\
 cmake_minimum_required(VERSION 3.22)
 project(arrows LANGUAGES C)
-include({root}/cmake/room.cmake)
+include("{root}/cmake/room.cmake")
 room(rooms/deep)
 room(rooms/known KNOWS deep)
 room(rooms/other)
@@ -60,13 +61,14 @@ def test_a_wrong_arrow_in_this_house_does_not_compile(tmp_path, source, header, 
     commands = json.loads((BIN.parent / "compile_commands.json").read_text())
     room = source.rpartition("/")[0]
     entry = next(entry for entry in commands if entry["file"].startswith(f"{ROOT}/{room}/"))
-    wrong = tmp_path / "wrong.c"
-    wrong.write_text(f'#include "{header}"\n')
-    command = entry["command"].replace(entry["file"], str(wrong)).split(" -o ")[0] + f" -fsyntax-only {wrong}"
-    done = subprocess.run(command, shell=True, cwd=entry["directory"], capture_output=True, text=True)
+    command = shlex.split(entry["command"])
+    command = command[:command.index("-o")] + ["-fsyntax-only"]
+
+    def compiled(included):
+        source_file = tmp_path / "tried.c"
+        source_file.write_text(f'#include "{included}"\n')
+        return subprocess.run([*command, source_file], cwd=entry["directory"], capture_output=True, text=True)
+    done = compiled(header)
     assert done.returncode != 0 and f"{header}: No such file" in done.stderr
-    right = tmp_path / "right.c"
-    right.write_text(f'#include "{room.rpartition("/")[2]}.h"\n')
-    done = subprocess.run(command.replace(str(wrong), str(right)), shell=True, cwd=entry["directory"], capture_output=True,
-                          text=True)
+    done = compiled(f"{room.rpartition('/')[2]}.h")
     assert done.returncode == 0, done.stderr

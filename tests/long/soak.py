@@ -1,0 +1,429 @@
+"""
+One gateway under mixed load for a long time: good requests, refused ones, callers who leave, who read slowly or not at all;
+beside that reloads, good and bad, rotated logs, and a backend that dies, freezes and comes back.
+Checked: every answer as it comes; memory and descriptors stay where they are; at the end every book says the same.
+
+    soak.py MINUTES
+"""
+
+import collections
+import contextlib
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+
+from fake import Fake
+from gateway import ACCESS_LINE, KEY, Gateway, chat_body
+from processes import open_descriptors, resident_bytes
+from wire import Cut, wait_for
+
+LOADERS, WORKERS = 24, 2
+SAMPLE_S, TROUBLE_S = 2, 5
+WRITE_TIMEOUT_S = 5
+KEPT_S = 60  # as long as an idle connection to a backend is kept
+FEW_KEY = "a-key-with-few-requests"
+PATH = "/v1/chat/completions"
+AWAY = (502, 503, 504)  # while the backend is dead or frozen
+BEARER = [("Authorization", f"Bearer {KEY}")]
+SETTINGS = dict(
+    workers=WORKERS, write_timeout=f"{WRITE_TIMEOUT_S}s", head_timeout="2s", heartbeat_interval="1s", commit_after="1s",
+    rate_limit={"enabled": True, "max_requests": 1000000, "window_seconds": 60},
+    auth={"valid_keys": [KEY, {"key": FEW_KEY, "name": "few", "max_requests": 20}]})
+
+
+class Wrong(Exception):
+    """An answer that is not what it should be."""
+
+
+def expect(is_so, what):
+    if not is_so:
+        raise Wrong(what)
+
+
+# --- what callers do: each counts what it sends, and leaves only when the gateway surely has it ---------------------------
+
+def said(answer, text):
+    """A whole answer or a stream: the text is there to the last byte, or it says why not. False: the connection is closed."""
+    if answer.status in AWAY:
+        expect(answer.error["code"], answer)
+    elif answer.status != 200:
+        raise Wrong(answer)
+    elif answer.is_stream and answer.stream_error:
+        expect(not answer.is_done and answer.finish is None, answer)
+        return False
+    else:
+        expect(answer.content == text and (answer.is_done if answer.is_stream else answer.finish == "stop"), answer)
+    return True
+
+
+def numbered(count):
+    """What the stand-in says to tokens:N."""
+    return "".join(f" r{i}" for i in range(count))
+
+
+def whole(gateway, chance, sent):
+    text = "x" * chance.randrange(1, 3000)
+    sent()
+    said(gateway.chat(f"say:{text}"), text)
+
+
+def stream(gateway, chance, sent):
+    text = "Zeichen für Zeichen ✓ " * chance.randrange(1, 40)
+    sent()
+    said(gateway.stream(f"say:{text}"), text)
+
+
+def paced(gateway, chance, sent):
+    sent()
+    said(gateway.stream("tokens:100@10"), numbered(100))
+
+
+def kept(gateway, chance, sent):
+    with contextlib.closing(gateway.wire()) as wire:
+        for _ in range(5):
+            sent()
+            wire.request("POST", PATH, BEARER, chat_body("say:again", stream=chance.random() < 0.5))
+            if not said(wire.answer(), "again"):
+                break
+            sent(2)
+            listed = wire.request("GET", "/v1/models", BEARER).answer("GET")
+            expect(listed.status == 200 and listed.json["data"], listed)
+            unfit = wire.request("POST", PATH, BEARER, chat_body(temperature="hot")).answer()
+            expect(unfit.status == 400, unfit)
+
+
+def pipelined(gateway, chance, sent):
+    with contextlib.closing(gateway.wire()) as wire:
+        sent(3)
+        for _ in range(3):
+            wire.request("POST", PATH, BEARER, chat_body("say:in a row"))
+        for _ in range(3):
+            said(wire.answer(), "in a row")
+
+
+def large(gateway, chance, sent):
+    tool = {"type": "function", "function": {"name": "f", "description": "d" * chance.randrange(100000, 500000),
+                                             "parameters": {"type": "object", "properties": {}}}}
+    sent()
+    answer = gateway.chat("hi", tools=[tool])
+    expect(answer.status in AWAY or answer.finish == "tool_calls", answer)
+
+
+def refused(gateway, chance, sent):
+    method, path, body, key, status = chance.choice([
+        ("POST", PATH, chat_body(), "wrong", 401), ("GET", "/nowhere", None, KEY, 404), ("PUT", PATH, None, KEY, 405),
+        ("POST", PATH, "{", KEY, 400), ("POST", PATH, chat_body(model="nobody-knows:cloud"), KEY, 404),
+        ("POST", PATH, chat_body("a" * 40000), KEY, 400), ("GET", "/healthz", None, None, 200)])
+    sent()
+    answer = gateway.call(method, path, body, key=key)
+    expect(answer.status == status, answer)
+
+
+def limited(gateway, chance, sent):
+    sent()
+    answer = gateway.chat("say:few", key=FEW_KEY)
+    expect(answer.status in (200, 429, *AWAY), answer)
+
+
+def malformed(gateway, chance, sent):
+    with contextlib.closing(gateway.wire()) as wire:
+        sent()
+        answer = wire.send(chance.choice(["GET / HTTP/9.9\r\n\r\n", "\0\1\2\r\n\r\n", f"POST {PATH} HTTP/1.1\r\n\r\n"])).answer()
+        expect(answer.status == 400 and wire.is_closed(), answer)
+
+
+def announced(gateway, chance, sent):
+    with contextlib.closing(gateway.wire()) as wire:
+        sent()
+        answer = wire.request("POST", PATH, [*BEARER, ("Content-Length", str(1 << 30))], b"").answer()
+        expect(answer.status == 413, answer)
+
+
+def leaves_in_stream(gateway, chance, sent):
+    sent()
+    wire = gateway.open_chat("tokens:400@5", stream=True).wait_until_bytes()
+    chance.choice([wire.close, wire.reset])()
+
+
+def leaves_before_the_answer(gateway, chance, sent):
+    sent()
+    with contextlib.closing(gateway.open_chat(model="slow", max_tokens=200)) as wire:
+        wire.half_close().until_closed()
+
+
+def leaves_before_the_body(gateway, chance, sent):
+    sent()
+    wire = gateway.wire().request("POST", PATH, [*BEARER, ("Content-Length", "1000"), ("Expect", "100-continue")], b"")
+    expect(wire.head().status == 100, "no 100 Continue came")
+    chance.choice([wire.close, wire.reset])()
+
+
+def leaves_in_the_body(gateway, chance, sent):
+    sent()
+    gateway.wire().request("POST", PATH, [*BEARER, ("Content-Length", "1000")], b'{"model":').close()
+
+
+def stops_in_the_head(gateway, chance, sent):
+    with contextlib.closing(gateway.wire().send(f"POST {PATH} HTTP/1.1\r\nHost: a")) as wire:
+        sent()
+        expect(wire.answer().status == 408, "no 408 came")
+
+
+def says_nothing(gateway, chance, sent):
+    gateway.wire().close()
+
+
+def long_answer(wire):
+    """As wire.answer(), for tens of thousands of chunks."""
+    answer = wire.head()
+    if answer.header("Transfer-Encoding"):
+        answer.body = b"".join(iter(wire.chunk, b""))
+    else:
+        wire.body_of(answer)
+    return answer
+
+
+def reads_slowly(gateway, chance, sent):
+    sent()
+    with contextlib.closing(gateway.open_chat("tokens:25000", stream=True, receive_buffer=131072)) as wire:
+        more, pauses = wire.more, iter(range(100))
+        wire.ends_at += 300
+
+        def slowly():
+            if next(pauses, None) is not None:
+                time.sleep(0.02)  # the slowness is what is tried
+            return more()
+        wire.more = slowly
+        said(long_answer(wire), numbered(25000))
+
+
+def reads_nothing(gateway, chance, sent):
+    sent()
+    with contextlib.closing(gateway.open_chat("tokens:60000", stream=True, receive_buffer=4096)) as wire:
+        time.sleep(2 * WRITE_TIMEOUT_S + 1)  # the silence is what is tried
+        with contextlib.suppress(Cut):
+            answer = long_answer(wire)
+            expect(answer.status in AWAY or answer.stream_error, "a caller who read nothing got all")
+
+
+# How often each is done. The slow ones cost seconds, the last megabytes.
+MIX = {whole: 30, stream: 30, kept: 10, pipelined: 10, refused: 15, limited: 5, large: 5, malformed: 5, announced: 3,
+       leaves_in_stream: 15, leaves_before_the_body: 8, leaves_in_the_body: 8, says_nothing: 5, paced: 4,
+       leaves_before_the_answer: 6, stops_in_the_head: 2, reads_slowly: 1, reads_nothing: 1}
+
+
+class Load:
+    """The callers. `sent` counts requests, `wrong` keeps what was not as it should be."""
+
+    def __init__(self, gateway):
+        self.gateway = gateway
+        self.ends = threading.Event()
+        self.lock = threading.Lock()
+        self.sent = 0
+        self.done = collections.Counter()
+        self.wrong = []
+        self.threads = [threading.Thread(target=self.run, args=(number,)) for number in range(LOADERS)]
+
+    def run(self, number):
+        chance = random.Random(number)
+        while not self.ends.is_set():
+            case, = chance.choices(list(MIX), list(MIX.values()))
+            try:
+                case(self.gateway, chance, self.count)
+            except Exception as wrong:  # whatever it is, it is a finding
+                self.note(f"{time.strftime('%X')} {case.__name__}: {type(wrong).__name__}: {str(wrong)[:600]}")
+            with self.lock:
+                self.done[case.__name__] += 1
+
+    def count(self, requests=1):
+        with self.lock:
+            self.sent += requests
+
+    def note(self, wrong):
+        with self.lock:
+            self.wrong.append(wrong)
+
+    def start(self):
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self):
+        self.ends.set()
+        for thread in self.threads:
+            thread.join()
+
+
+# --- what operators and bad luck do -----------------------------------------------------------------------------------------
+
+class Trouble(threading.Thread):
+    """Every few seconds another thing happens to the gateway or its backend. It must be as before soon after."""
+
+    def __init__(self, load, fake):
+        super().__init__()
+        self.load, self.gateway, self.fake = load, load.gateway, fake
+        self.chance = random.Random(1)
+        self.done = collections.Counter()
+        self.lines = 0  # in logs that were rotated away
+        self.rotated = None
+
+    def run(self):
+        kinds = [self.reload, self.reload_badly, self.rotate, self.kill, self.freeze]
+        while not self.load.ends.wait(TROUBLE_S):
+            kind = self.chance.choice(kinds)
+            try:
+                kind()
+                self.done[kind.__name__] += 1
+                wait_for(self.is_ready, 10, f"ready after {kind.__name__}")
+            except (AssertionError, OSError) as wrong:
+                self.load.note(f"{time.strftime('%X')} {kind.__name__}: {wrong}")
+
+    def is_ready(self):
+        return self.gateway.operator("/readyz").status == 200
+
+    def hup(self, result):
+        before = self.gateway.metric("reloads_total", result=result)
+        self.gateway.signal(signal.SIGHUP)
+        wait_for(lambda: self.gateway.metric("reloads_total", result=result) == before + 1, 10, f"a reload {result}")
+
+    def reload(self):
+        self.gateway.write_config(heartbeat_interval=self.chance.choice(["500ms", "1s"]))
+        self.hup("ok")
+
+    def reload_badly(self):
+        self.gateway.config_path.write_text("listen: {\n")
+        self.hup("refused")
+        self.gateway.write_config()
+
+    def rotate(self):
+        """What was rotated away last time has nobody writing to it any more."""
+        self.count_rotated()
+        self.rotated = self.gateway.log_path.with_suffix(".old")
+        self.gateway.log_path.rename(self.rotated)
+        self.gateway.signal(signal.SIGUSR1)
+        wait_for(self.gateway.log_path.exists, 10, "a new log")
+
+    def count_rotated(self):
+        if self.rotated:
+            self.lines += count_lines(self.rotated)
+            self.rotated.unlink()
+            self.rotated = None
+
+    def kill(self):
+        self.fake.kill()
+        self.load.ends.wait(self.chance.uniform(0.1, 3))
+        self.fake.start()
+
+    def freeze(self):
+        self.fake.freeze()
+        self.load.ends.wait(self.chance.uniform(0.1, 5))
+        self.fake.thaw()
+
+
+def count_lines(path):
+    with open(path, errors="replace") as log:
+        return sum(1 for line in log if ACCESS_LINE.match(line.rstrip("\n")))
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------------
+
+def watch(load, seconds):
+    """[(resident bytes, descriptors)], until the time is over or the gateway is gone."""
+    samples = []
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        load.ends.wait(SAMPLE_S)
+        if load.gateway.process.poll() is not None:
+            load.note(f"the gateway ended with {load.gateway.process.returncode}: {load.gateway.errors[-3000:]}")
+            break
+        samples.append((resident_bytes(load.gateway.process.pid), open_descriptors(load.gateway.process.pid)))
+    return samples
+
+
+def growth(values):
+    """The medians of both halves, without the first fifth, in which caches and pools fill."""
+    values = values[len(values) // 5:]
+    return statistics.median(values[:len(values) // 2]), statistics.median(values[len(values) // 2:])
+
+
+class Checks:
+    passed = failed = 0
+
+    def add(self, what, is_so, shown):
+        self.passed += is_so
+        self.failed += not is_so
+        print(f"{'passed' if is_so else 'FAILED'}: {what}: {shown}", flush=True)
+
+
+def check_flat(checks, samples):
+    if len(samples) < 10:
+        checks.add("samples", False, f"only {len(samples)}")
+        return
+    resident, descriptors = zip(*samples)
+    before, after = growth(resident)
+    checks.add("memory is flat", after <= before * 1.05 + (1 << 20),
+               f"{before / 2**20:.1f} MiB, later {after / 2**20:.1f} MiB, at most {max(resident) / 2**20:.1f} MiB")
+    before, after = growth(descriptors)
+    checks.add("descriptors are flat", after <= before + LOADERS / 2, f"{before}, later {after}, at most {max(descriptors)}")
+
+
+def check_books(checks, load, trouble, descriptors_before):
+    gateway = load.gateway
+
+    def books():
+        return {"sent": load.sent, "lines and dropped": trouble.lines + count_lines(gateway.log_path) +
+                int(gateway.metric("log_dropped_total")), "requests_total": int(gateway.metric("requests_total"))}
+
+    def rest():
+        return {name: int(gateway.metric(name)) for name in ("in_flight", "backend_running", "connections_open")}
+
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: not any(rest().values()), 20, "rest")
+    checks.add("nothing is under way any more", not any(rest().values()), rest())
+    trouble.count_rotated()
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: len(set(books().values())) == 1, 10, "equal books")
+    checks.add("the books are equal", len(set(books().values())) == 1, books())
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: open_descriptors(gateway.process.pid) <= descriptors_before, KEPT_S + 10, "the descriptors")
+    now = open_descriptors(gateway.process.pid)
+    checks.add("all descriptors were given back", now <= descriptors_before, f"{descriptors_before} before, {now} now")
+
+
+def main():
+    minutes = float(sys.argv[1])
+    checks = Checks()
+    with tempfile.TemporaryDirectory(prefix="qg-") as folder:
+        fake = Fake(folder)
+        gateway = Gateway(folder, fake.url, **SETTINGS)
+        load = Load(gateway)
+        trouble = Trouble(load, fake)
+        descriptors_before = open_descriptors(gateway.process.pid)
+        load.start()
+        trouble.start()
+        samples = watch(load, minutes * 60)
+        load.ends.set()
+        trouble.join()
+        load.stop()
+        print("calls:", dict(load.done), "\nevents:", dict(trouble.done), flush=True)
+        checks.add("every answer and every event was as it should be", not load.wrong, load.wrong[:10] or load.sent)
+        check_flat(checks, samples)
+        if gateway.process.poll() is None:
+            check_books(checks, load, trouble, descriptors_before)
+        gateway.close_wires()
+        try:
+            gateway.end(10)
+            checks.add("it ends", True, "status 0")
+        except AssertionError as wrong:
+            checks.add("it ends", False, wrong)
+        fake.stop()
+    print(f"{checks.passed} passed, {checks.failed} failed")
+    return checks.failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
