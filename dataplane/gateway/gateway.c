@@ -584,7 +584,8 @@ static bool open_rooms(struct gateway *gateway, struct text *why)
 
 static void close_rooms(struct gateway *gateway)
 {
-    end_now(gateway, "closing");
+    if (gateway->worker_count)
+        end_now(gateway, "closing");
     for (unsigned i = 0; i < gateway->worker_count; i++)
         worker_join(gateway->workers[i]);
     prober_free(gateway->prober);

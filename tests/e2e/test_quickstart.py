@@ -9,6 +9,7 @@ import os
 import pathlib
 import pty
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -55,6 +56,7 @@ class Quickstart:
         self.port = adjacent_ports()
         self.settings = {"QUICKSTART_RUN": str(self.run_folder), "QG_BIN": str(BIN), "OLLAMA_HOST": NO_OLLAMA}
         self.told = []
+        self.begun = []
 
     def environment(self, **settings):
         env = environment({**self.settings, **settings})
@@ -71,8 +73,16 @@ class Quickstart:
 
     def begin(self, **options):
         """Starts it, in a group of its own as a shell does, and does not wait for its end."""
-        return spawn([self.script, "--port", self.port], cwd=self.folder, env=self.environment(), start_new_session=True,
-                     **options)
+        self.begun.append(spawn([self.script, "--port", self.port], cwd=self.folder, env=self.environment(),
+                                start_new_session=True, **options))
+        return self.begun[-1]
+
+    def end_begun(self):
+        """Whatever begin() started and a failed test left: while it lives it holds the lock that --stop wants."""
+        for process in self.begun:
+            if process.poll() is None:
+                process.kill()
+                process.wait(10)
 
     def note_processes(self):
         self.told += [pid for pid in map(self.pid_of, PROGRAMS) if pid]
@@ -102,7 +112,9 @@ def is_alive(pid):
 def quickstart(folder):
     it = Quickstart(folder)
     yield it
-    run([it.script, "--stop"], env=it.environment())
+    it.end_begun()
+    stopped = run([it.script, "--stop"], env=it.environment())
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     for pid in it.told:
         wait_for(lambda: not is_alive(pid), 15, f"the end of process {pid}")
 
@@ -397,7 +409,7 @@ def test_a_gateway_that_does_not_start_takes_the_stand_in_with_it(quickstart):
     programs.mkdir()
     (programs / "fake-ollama").symlink_to(BIN / "fake-ollama")
     gateway = programs / "qwen-gateway"
-    gateway.write_text(f'#!/bin/bash\n[[ $1 == --hash-key ]] && exec {BIN}/qwen-gateway "$@"\n'
+    gateway.write_text(f'#!/bin/bash\n[[ $1 == --hash-key ]] && exec {shlex.quote(str(BIN))}/qwen-gateway "$@"\n'
                        "echo 'config.yaml:7: no such thing'; exit 2\n")
     gateway.chmod(0o755)
     said = quickstart(status=1, QG_BIN=str(programs))
