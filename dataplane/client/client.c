@@ -4,8 +4,8 @@
  *                              while draining DRAIN_PATIENCE_MS
  *     HEAD, some bytes         head_timeout from the first byte: on_slow
  *     BODY, HELD               body_timeout from the head: on_slow
- *     unsent bytes             write_timeout from the last progress: on_gone
- *     LINGER                   linger_timeout from the last byte, LINGER_TURNS times that in all: closed
+ *     unsent bytes             write_timeout without a byte taken by the caller (looked at so often, so up to twice
+ * that): on_gone LINGER                   linger_timeout from the last byte, LINGER_TURNS times that in all: closed
  *
  * Reading is edge-triggered, goes on until the kernel has nothing, and pauses while a request is BUSY: the edge is
  * remembered in has_more. The kernel tells of a caller's FIN (EV_CLOSED) also while nothing is read, and of a reset as
@@ -299,7 +299,10 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
     if (client->is_broken) {
         client_lose(client, false);
     } else if (client_unsent(client)) {
-        client_lose(client, true);
+        if (client_is_taking(client))
+            client_be_patient(client, client->house->settings.write_timeout_ms);
+        else
+            client_lose(client, true);
     } else if (client->stage == STAGE_BODY || client->stage == STAGE_HELD) {
         client_distrust(client);
         client->house->story->on_slow(client, true);

@@ -38,12 +38,14 @@ struct client {
     bool is_broken;   /* a write failed: the caller is gone */
     bool is_closed;   /* the kernel told of the caller's FIN, though it may not have been read up to yet */
     struct client *next_again;
+    bool is_slow; /* see client_set_user_timeout() */
     bool is_uncounted, saw_fin, was_full, has_served, head_begun;
     struct text in;
     size_t scanned;
     struct http_body framing;
     struct text out;
     size_t out_sent;
+    int held;           /* bytes that the kernel had not got rid of when the caller last took some */
     uint64_t body_here; /* the whole body lies behind the head: its length */
     int64_t began_us, body_due_ms;
     uint64_t lingered_bytes;
@@ -76,4 +78,12 @@ void client_distrust(struct client *client);
 void client_distrust_head(struct client *client);
 
 /* writing.c */
+/*
+ * A caller that has stopped reading answers the kernel's probes of its window, and yet the kernel gives up on it after
+ * TCP_USER_TIMEOUT: for one that has proved to be slow that must not be before write_timeout. It stays so until its
+ * next request, since the kernel may hold megabytes when all has been handed to it.
+ */
+void client_set_user_timeout(struct client *client, bool is_slow);
+/* Has the caller taken bytes since this was last asked, or since the kernel last took some from us? */
+bool client_is_taking(struct client *client);
 void client_flush(struct client *client);

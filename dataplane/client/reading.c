@@ -20,6 +20,7 @@ static void take_head(struct client *client, const struct http_head *head, size_
     client->body_here = head->framing == HTTP_LENGTH && head->content_length <= behind ? head->content_length : 0;
     http_body_init(&client->framing, head->framing, head->content_length);
     client->stage = STAGE_BUSY;
+    client_set_user_timeout(client, false);
     wheel_clear(client->house->wheel, &client->deadline);
     client->house->story->on_head(client, head);
 }

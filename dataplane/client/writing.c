@@ -2,22 +2,37 @@
 #include "client_parts.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "clock.h"
 
 enum { LINGER_TURNS = 15, KEEPALIVE_MARGIN_MS = 5000 };
 
-/* While bytes wait, the kernel's own patience must not end before ours: a stopped reader is cut by write_timeout. */
-static void set_user_timeout(struct client *client, bool is_waiting)
+void client_set_user_timeout(struct client *client, bool is_slow)
 {
     unsigned ms = 30000;
 
-    if (is_waiting && client->house->settings.write_timeout_ms + KEEPALIVE_MARGIN_MS > ms)
+    if (client->is_slow == is_slow)
+        return;
+    client->is_slow = is_slow;
+    if (is_slow && client->house->settings.write_timeout_ms + KEEPALIVE_MARGIN_MS > ms)
         ms = (unsigned)client->house->settings.write_timeout_ms + KEEPALIVE_MARGIN_MS;
     (void)setsockopt(client->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+}
+
+/*
+ * The kernel wants more from us only when a third of its buffer is free: a slow reader may take longer than
+ * write_timeout for that, and is seen to read by what the kernel still holds.
+ */
+bool client_is_taking(struct client *client)
+{
+    int before = client->held;
+
+    return ioctl(client->fd, SIOCOUTQ, &client->held) == 0 && client->held < before;
 }
 
 /* Sends what the kernel takes: the number of bytes, or -1 when the connection is broken. */
@@ -90,11 +105,11 @@ void client_flush(struct client *client)
     if (!sent)
         return;
     client->out_sent += (size_t)sent;
+    (void)client_is_taking(client);
     client_be_patient(client, client->house->settings.write_timeout_ms);
     if (!client_unsent(client)) {
         text_release_wiped(&client->out);
         client->out_sent = 0;
-        set_user_timeout(client, false);
         wheel_clear(client->house->wheel, &client->deadline);
         if (client->stage == STAGE_BODY || client->stage == STAGE_HELD)
             wheel_set(client->house->wheel, &client->deadline, client->body_due_ms);
@@ -126,7 +141,8 @@ void client_write(struct client *client, struct slice bytes)
             return;
         }
         if ((size_t)sent < bytes.len) {
-            set_user_timeout(client, true);
+            client_set_user_timeout(client, true);
+            (void)client_is_taking(client);
             client_be_patient(client, client->house->settings.write_timeout_ms);
         }
     }

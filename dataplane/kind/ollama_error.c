@@ -386,7 +386,10 @@ static void decide(const struct complaint *complaint, struct slice shown_model, 
         tell_what_it_says(complaint, shown_model, arena, ret_refusal);
         break;
     case CAUSE_BACKEND_BUSY:
-        ret_refusal->status = complaint->status == 429 ? 429 : 0;
+        if (complaint->status != 429) { /* row 20: a 5xx of the engine's is a 502 of ours, here with advice */
+            ret_refusal->cause = CAUSE_UPSTREAM;
+            ret_refusal->message = slice_of(cause_row(CAUSE_BACKEND_BUSY)->message);
+        }
         ret_refusal->retry_after_s = BUSY_RETRY_S;
         break;
     default:
@@ -409,7 +412,7 @@ void ollama_read_broken(struct slice error, struct slice shown_model, struct are
 
     unwrap(&complaint, arena);
     decide(&complaint, shown_model, arena, ret_refusal);
-    if (ret_refusal->cause != CAUSE_UPSTREAM)
+    if (ret_refusal->cause != CAUSE_UPSTREAM || ret_refusal->message.len)
         return;
     /* Here the words are all there is to say: the status went out as a 200. */
     text_init(&sentence, SENTENCE_MAX_BYTES);

@@ -41,7 +41,7 @@
       "too many large requests are open, please try again in a moment")                                               \
     X(BACKEND_DOWN, 503, "server_error", "backend_unavailable", true,                                                 \
       "the model server is not reachable right now, please try again in a moment")                                    \
-    X(BACKEND_BUSY, 503, "server_error", "backend_busy", true,                                                        \
+    X(BACKEND_BUSY, 429, "requests", "backend_busy", true,                                                            \
       "the model server is busy right now, please try again in a moment")                                             \
     X(FIRST_TOKEN, 504, "server_error", "first_token_timeout", true,                                                  \
       "the model took too long to begin its answer, please try again")                                                \

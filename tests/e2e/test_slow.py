@@ -87,6 +87,20 @@ def test_a_stalled_reader_is_cut_after_write_timeout(start_gateway, endless):
     assert gateway.metric("backend_up") == 1
 
 
+@pytest.mark.timing
+def test_a_slow_and_steady_reader_of_more_than_the_kernel_holds_is_not_cut(start_gateway, endless):
+    """The kernel asks for more only when a third of its buffer is free, which takes this reader longer than allowed."""
+    gateway = start_gateway(endless, write_timeout="700ms")
+    endless.script(tokens=4_000_000, token_ms=0)
+    wire = gateway.open_chat(stream=True, receive_buffer=65536)
+    began = time.monotonic()
+    while time.monotonic() - began < 3:
+        assert wire.socket.recv(16384)
+        time.sleep(0.05)  # the reader is slow; nothing is waited for
+    wire.close()
+    assert gateway.wait_line(why="caller_left")
+
+
 def test_a_reader_slower_than_the_timeout_but_moving_is_not_cut(start_gateway, fake):
     gateway = start_gateway(write_timeout="1s")
     fake.script_lines(*much(1500))

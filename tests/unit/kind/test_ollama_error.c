@@ -25,6 +25,8 @@ struct row {
 #define UNKNOWN      "the model `qwen3:32b` was not found"
 #define NOT_ACCEPTED "the model server does not accept this request"
 
+#define BUSY "the model server is busy right now, please try again in a moment"
+
 static const struct row rows[] = {
     { OVERFLOW("6020", "2048"), TOO_LONG("6020", "2048"), 400, 400, CAUSE_OVERFLOW },
     { OVERFLOW("4500", "1500"), TOO_LONG("45_00", "15_00"), 400, 400, CAUSE_OVERFLOW },
@@ -65,8 +67,8 @@ static const struct row rows[] = {
     { SAID("model runner has unexpectedly stopped, this may be due to resource limitations or an internal error"), NULL,
       500, 502, CAUSE_UPSTREAM },
     { SAID("option \\\"num_predict\\\" must be of type integer"), NULL, 500, 502, CAUSE_UPSTREAM },
-    { SAID("server busy, please try again.  maximum pending requests exceeded"), NULL, 503, 503, CAUSE_BACKEND_BUSY },
-    { SAID("model is overloaded"), NULL, 503, 503, CAUSE_BACKEND_BUSY },
+    { SAID("server busy, please try again.  maximum pending requests exceeded"), BUSY, 503, 502, CAUSE_UPSTREAM },
+    { SAID("model is overloaded"), BUSY, 503, 502, CAUSE_UPSTREAM },
     { SAID("rate limit exceeded"), NULL, 429, 429, CAUSE_BACKEND_BUSY },
     { "", NULL, 429, 429, CAUSE_BACKEND_BUSY },
     { "", NULL, 503, 502, CAUSE_UPSTREAM },
@@ -111,7 +113,8 @@ static void check_row(const struct row *row, const struct refusal *refusal)
         check_fail(__FILE__, __LINE__, "row %u %s: cause %d, status %u, \"%.*s\"", row->status, row->body,
                    (int)refusal->cause, refusal_status(refusal), (int)message.len, message.at);
     CHECK_ROW(cause_row(refusal->cause)->heals || !refusal_text_invites_retry(message), row->body);
-    CHECK_ROW((refusal->retry_after_s > 0) == (refusal->cause == CAUSE_BACKEND_BUSY), row->body);
+    CHECK_ROW((refusal->retry_after_s > 0) == slice_has(refusal_message(refusal), SLICE("is busy right now")),
+              row->body);
 }
 
 TEST(what_ollama_says_becomes_what_a_caller_may_know)
@@ -179,7 +182,7 @@ TEST(an_error_in_the_middle_is_judged_by_its_words)
           CAUSE_OVERFLOW, TOO_LONG("9", "8") },
         { "{", CAUSE_UPSTREAM, NULL },
         { "", CAUSE_UPSTREAM, NULL },
-        { "server busy", CAUSE_BACKEND_BUSY, NULL },
+        { "server busy", CAUSE_UPSTREAM, BUSY },
     };
 
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
