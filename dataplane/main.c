@@ -86,6 +86,18 @@ static int print_settings(void)
     return print(&out);
 }
 
+/* One a line. */
+static void print_warnings(struct slice lines)
+{
+    while (lines.len) {
+        const char *end = memchr(lines.at, '\n', lines.len);
+        size_t len = end ? (size_t)(end - lines.at) : lines.len;
+
+        fprintf(stderr, "qwen-gateway: warning: %.*s\n", (int)len, lines.at);
+        lines = (struct slice){ lines.at + len + (end != NULL), lines.len - len - (end != NULL) };
+    }
+}
+
 static int run(const char *file, enum action action)
 {
     struct text why, warnings, out;
@@ -100,9 +112,7 @@ static int run(const char *file, enum action action)
         fprintf(stderr, "qwen-gateway: %s\n", text_string(&why));
         status = GATEWAY_REFUSED;
     } else {
-        if (warnings.len)
-            fprintf(stderr, "%s%s", text_string(&warnings),
-                    text_string(&warnings)[warnings.len - 1] == '\n' ? "" : "\n");
+        print_warnings(text_slice(&warnings));
         if (action == PRINT_CONFIG)
             snapshot_print(snapshot, &out);
         else if (action == CHECK)
