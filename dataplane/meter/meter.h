@@ -31,7 +31,6 @@ struct record {
     bool has_tokens, is_estimated;
     uint64_t prompt_tokens, completion_tokens;
     int64_t began_us;       /* monotonic: first byte of the request */
-    int64_t sent_us;        /* handed to the backend (0: never) */
     int64_t first_token_us; /* first event of the answer (0: never); shown as ttft_ms, counted from began_us */
     struct slice finish;    /* stop, length, tool_calls; empty: none */
 };

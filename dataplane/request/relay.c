@@ -60,7 +60,6 @@ static enum verdict hand_over(struct request *req, bool must_be_fresh)
                   1);
     count_running(req, true);
     req->sent_ms = req->last_byte_ms = now_ms;
-    req->record.sent_us = clock_us();
     upstream_send(req->upstream, req->sent_head, text_slice(&req->sent));
     relay_set_deadline(req, now_ms);
     return WAIT;

@@ -31,7 +31,6 @@ static struct record served(void)
         .prompt_tokens = 133,
         .completion_tokens = 290,
         .began_us = 1000000,
-        .sent_us = 1000300,
         .first_token_us = 1212999,
         .finish = SLICE("stop"),
     };
