@@ -60,12 +60,18 @@ void arena_init(struct arena *arena)
     *arena = (struct arena){ 0 };
 }
 
+/* What was taken of a block: the open one is wet up to `at`, every other wholly. */
+static size_t wet_bytes(const struct arena *arena, const struct arena_block *block)
+{
+    return arena->end == block->at + block->bytes ? (size_t)(arena->at - block->at) : block->bytes;
+}
+
 void arena_release(struct arena *arena)
 {
     while (arena->blocks) {
         struct arena_block *block = arena->blocks;
         arena->blocks = block->next;
-        explicit_bzero(block->at, block->bytes);
+        explicit_bzero(block->at, wet_bytes(arena, block));
         block_free(block);
     }
     arena_init(arena);

@@ -22,26 +22,29 @@ void random_bytes(void *at, size_t len)
     }
 }
 
-/* One system call fills what some twenty ids use up. */
-static uint8_t next_byte(void)
+/* One system call fills what some eighty ids use up. */
+static uint16_t next_two_bytes(void)
 {
-    static _Thread_local uint8_t pool[512];
+    static _Thread_local uint16_t pool[2048];
     static _Thread_local size_t left;
 
     if (!left) {
         random_bytes(pool, sizeof pool);
-        left = sizeof pool;
+        left = sizeof pool / sizeof *pool;
     }
     return pool[--left];
 }
 
 void random_letters(char *at, size_t count)
 {
-    enum { LETTERS = 26, FAIR = 256 / LETTERS * LETTERS }; /* bytes from FAIR on would favour the first letters */
+    enum { LETTERS = 26, PAIRS = LETTERS * LETTERS, FAIR = 65536 / PAIRS * PAIRS }; /* from FAIR on some are favoured */
 
     for (size_t i = 0; i < count;) {
-        uint8_t byte = next_byte();
-        if (byte < FAIR)
-            at[i++] = (char)('a' + byte % LETTERS);
+        unsigned pair = next_two_bytes();
+        if (pair >= FAIR)
+            continue;
+        at[i++] = (char)('a' + pair / LETTERS % LETTERS);
+        if (i < count)
+            at[i++] = (char)('a' + pair % LETTERS);
     }
 }

@@ -62,12 +62,19 @@ void text_release(struct text *text)
 void text_release_wiped(struct text *text)
 {
     if (text->at)
-        explicit_bzero(text->at, text->room);
+        explicit_bzero(text->at, text->wet > text->len ? text->wet : text->len);
     text_release(text);
+}
+
+static void note_wet(struct text *text)
+{
+    if (text->len > text->wet)
+        text->wet = text->len;
 }
 
 void text_clear(struct text *text)
 {
+    note_wet(text);
     text->len = 0;
     text->err = ERR_OK;
     if (text->at)
@@ -124,16 +131,26 @@ void text_add_slow(struct text *text, const char *at, size_t len)
     text->at[text->len] = 0;
 }
 
+/* Digits of a number; few numbers have many. */
+static unsigned digits_of(uint64_t number)
+{
+    unsigned digits = 1;
+
+    for (; number >= 10000; number /= 10000)
+        digits += 4;
+    return digits + (number >= 10) + (number >= 100) + (number >= 1000);
+}
+
 void text_add_u64(struct text *text, uint64_t number)
 {
-    char digits[20];
-    size_t at = sizeof digits;
+    unsigned digits = digits_of(number);
 
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    text_add(text, digits + at, sizeof digits - at);
+    if (!text_reserve(text, digits))
+        return;
+    text->len += digits;
+    text->at[text->len] = 0;
+    for (char *at = text->at + text->len; digits; digits--, number /= 10)
+        *--at = (char)('0' + number % 10);
 }
 
 void text_add_i64(struct text *text, int64_t number)
@@ -170,6 +187,7 @@ void text_drop_front(struct text *text, size_t len)
 {
     if (!len)
         return;
+    note_wet(text);
     text->len -= len;
     memmove(text->at, text->at + len, text->len + 1);
 }

@@ -46,12 +46,20 @@ struct text {
     size_t len;
     size_t room;  /* bytes allocated, the NUL's included */
     size_t max;   /* ceiling of len, told at birth */
+    size_t wet;   /* bytes that may hold what was written once, when more than len */
     enum err err; /* why it broke; ERR_OK: it did not */
 };
 
 void text_init(struct text *text, size_t max_len);
+/* A text in memory of the caller's, mostly on the stack: it never grows beyond it (ERR_TOO_LONG), and is not released.
+ */
+static inline struct text text_over(char *memory, size_t bytes)
+{
+    memory[0] = 0;
+    return (struct text){ .at = memory, .room = bytes, .max = bytes - 1 };
+}
 void text_release(struct text *text);
-/* Overwrites the bytes before giving them back: for keys and prompts. */
+/* Overwrites what was written before giving it back: for keys and prompts. */
 void text_release_wiped(struct text *text);
 /* Empties it and mends it; the memory stays. */
 void text_clear(struct text *text);

@@ -25,9 +25,9 @@ static bool is_part(struct slice part)
     if (!part.len || (!is_alnum(part.at[0]) && part.at[0] != '_'))
         return false;
     for (size_t i = 0; i < part.len; i++)
-        if (!is_alnum(part.at[i]) && !strchr("._-", part.at[i]))
+        if (!is_alnum(part.at[i]) && part.at[i] != '.' && part.at[i] != '_' && part.at[i] != '-')
             return false;
-    return memchr(part.at, 0, part.len) == NULL;
+    return true;
 }
 
 static bool is_part_with_suffix(struct slice part)

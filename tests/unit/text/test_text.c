@@ -195,6 +195,26 @@ TEST(what_is_printed_is_appended_however_long_it_is)
     text_release(&text);
 }
 
+TEST(a_text_over_memory_of_the_callers_ends_where_that_ends)
+{
+    char memory[8 + 1];
+    struct text text;
+
+    memset(memory, '#', sizeof memory);
+    text = text_over(memory, 8);
+    CHECK_EQ(text.len, 0);
+    CHECK_STR(text_string(&text), strlen(text_string(&text)), "");
+    text_add_literal(&text, "seven");
+    text_add_u64(&text, 42);
+    CHECK_STR(text.at, text.len, "seven42");
+    CHECK(text.at == memory);
+    CHECK_EQ(memory[7], 0);
+    text_add_char(&text, '!');
+    CHECK_EQ(text.err, ERR_TOO_LONG);
+    CHECK_EQ(text.len, 7);
+    CHECK_EQ(memory[8], '#');
+}
+
 TEST(bytes_are_dropped_from_the_front)
 {
     struct text text;
@@ -209,6 +229,24 @@ TEST(bytes_are_dropped_from_the_front)
     CHECK_EQ(text.len, 0);
     CHECK_EQ(text.at[0], 0);
     text_release(&text);
+}
+
+TEST(every_number_of_digits_is_written)
+{
+    uint64_t number = 9;
+    struct text text;
+
+    for (size_t digits = 1; digits <= 19; digits++, number = number * 10 + 9) {
+        text_init(&text, 100);
+        text_add_u64(&text, number);
+        CHECK_EQ(text.len, digits);
+        CHECK_EQ(text.at[0], '9');
+        text_clear(&text);
+        text_add_u64(&text, number + 1);
+        CHECK_EQ(text.len, digits + 1);
+        CHECK(slice_starts(text_slice(&text), SLICE("10")));
+        text_release(&text);
+    }
 }
 
 TEST(a_released_text_keeps_its_ceiling_and_can_be_used_again)
