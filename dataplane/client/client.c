@@ -4,14 +4,16 @@
  *                              while draining DRAIN_PATIENCE_MS
  *     HEAD, some bytes         head_timeout from the first byte: on_slow
  *     BODY, HELD               body_timeout from the head: on_slow
+ *     BUSY                     LOOK_MS from when the request was read: is the caller still there?
  *     unsent bytes             write_timeout without a byte taken by the caller (looked at so often, so up to twice
  * that): on_gone LINGER                   linger_timeout from the last byte, LINGER_TURNS times that in all: closed
  *
- * Reading is edge-triggered, goes on until the kernel has nothing, and pauses while a request is BUSY: the edge is
- * remembered in has_more. The kernel tells of a caller's FIN (EV_CLOSED) also while nothing is read, and of a reset as
- * readable: then one byte is peeked at; also when a request becomes BUSY, since a reset that comes together with bytes
- * has no edge of its own. A client that has more to do than one turn's share goes onto the list `again`, which the
- * worker works off once a turn of the loop: event_active() would be served before anybody else.
+ * Reading is edge-triggered, goes on until a read did not fill the buffer (then the socket is empty), and pauses while
+ * a request is BUSY: the edge is remembered in has_more. The kernel tells of a caller's FIN (EV_CLOSED) also while
+ * nothing is read, and of a reset as readable: then one byte is peeked at; and once LOOK_MS after a request became
+ * BUSY, since a reset that comes together with bytes has no edge of its own. A client that has more to do than one
+ * turn's share goes onto the list `again`, which the worker works off once a turn of the loop: event_active() would be
+ * served before anybody else.
  *
  * What came beyond the present request stays in `in`; `in` is empty whenever reading goes straight from scratch.
  */
@@ -22,7 +24,7 @@
 
 #include "clock.h"
 
-enum { DRAIN_PATIENCE_MS = 500 };
+enum { DRAIN_PATIENCE_MS = 500, LOOK_MS = 50 };
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 static void on_due(struct deadline *deadline, int64_t now_ms);
@@ -237,16 +239,25 @@ void client_look_again(struct client *client)
     client->house->ring->again = client;
 }
 
-/* Reads what there is to read; where nothing is to be read, sees whether the caller is still there. */
+/*
+ * Reads what there is to read; where nothing is to be read, sees whether the caller is still there: at once when it was
+ * so before, later when it has become so by this (most requests are over by then, and asking costs a system call).
+ */
 static void go_on(struct client *client)
 {
+    bool was_reading = client_is_reading(client);
+
     if (client_is_reading(client) && client->in.len && client->stage != STAGE_LINGER && client->has_waiting) {
         client->has_waiting = false;
         client_take(client, (struct slice){ "", 0 });
     }
     if (client_is_reading(client))
         client_read_some(client);
-    if (client->stage == STAGE_BUSY || client->stage == STAGE_HELD)
+    if (client->stage != STAGE_BUSY && client->stage != STAGE_HELD)
+        return;
+    if (client->stage == STAGE_BUSY && was_reading && !client->is_closed && !deadline_is_set(&client->deadline))
+        client_be_patient(client, LOOK_MS);
+    else
         client_look_for_end(client);
 }
 
@@ -311,5 +322,7 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
     } else if (client->stage == STAGE_HEAD) {
         client_distrust_head(client);
         client->house->story->on_slow(client, false);
+    } else if (client->stage == STAGE_BUSY) {
+        client_look_for_end(client);
     }
 }

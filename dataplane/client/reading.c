@@ -191,9 +191,16 @@ void client_on_fin(struct client *client, bool is_orderly)
     }
 }
 
+/* Between two requests, with nothing of the next one here. */
+static bool is_idle(const struct client *client)
+{
+    return client->stage == STAGE_HEAD && !client->in.len;
+}
+
 void client_read_some(struct client *client)
 {
     struct client_house *house = client->house;
+    bool is_full = false;
 
     client->has_more = false;
     for (unsigned reads = 0; client_is_reading(client); reads++) {
@@ -204,7 +211,9 @@ void client_read_some(struct client *client)
             client_look_again(client);
             return;
         }
-        got = read(client->fd, house->scratch, house->scratch_bytes);
+        if (reads && !is_full && !client->is_closed && is_idle(client))
+            return; /* the last read emptied the socket: what comes now has an edge of its own */
+        got = recv(client->fd, house->scratch, house->scratch_bytes, 0);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && errno == EAGAIN)
@@ -213,11 +222,13 @@ void client_read_some(struct client *client)
             client_on_fin(client, got == 0);
             return;
         }
+        is_full = (size_t)got == house->scratch_bytes;
         if (client->stage == STAGE_LINGER)
             linger(client, (size_t)got);
         else
             client_take(client, (struct slice){ house->scratch, (size_t)got });
     }
+    client->has_more = is_full;
 }
 
 /* A request is being served and nothing is read: has the caller left? */

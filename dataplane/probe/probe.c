@@ -157,10 +157,11 @@ static void on_head(struct borrower *borrower, const struct http_head *head)
     probe_of(borrower)->status = head->status;
 }
 
-static void on_payload(struct borrower *borrower, struct slice payload)
+static void on_payload(struct borrower *borrower, struct slice payload, bool is_last)
 {
     struct probe *probe = probe_of(borrower);
 
+    (void)is_last;
     text_add_slice(&probe->body, payload);
     if (probe->body.err) {
         text_clear(&probe->body); /* a list of that size is none */
@@ -233,7 +234,7 @@ static enum err ask(struct patient *patient, bool is_list)
     probe->next = patient->probes;
     patient->probes = probe;
     wheel_set(&prober->wheel, &probe->deadline, clock_ms() + BACKEND_NO_LIFE_MS);
-    upstream_send(probe->upstream, text_slice(&probe->head), (struct slice){ 0 });
+    upstream_send(probe->upstream, text_slice(&probe->head));
     return ERR_OK;
 }
 

@@ -2,11 +2,18 @@
  * What is wanted, and may it be: rows 9 to 13 and 16 of behaviour.md 2.2. A name that the backend's list lacks is
  * looked for in a fresh list; while the request waits for it, it keeps its body and reads it again afterwards.
  */
+#include <assert.h>
+
 #include "clock.h"
 #include "log.h"
 #include "parts.h"
 
-enum { LIST_WAIT_MS = 3000, LIST_FRESH_MS = 1000, MAX_MODEL_NAME = 512 };
+enum {
+    LIST_WAIT_MS = 3000,
+    LIST_FRESH_MS = 1000,
+    MAX_MODEL_NAME = 512,
+    MAX_SENT_HEAD = 512, /* a backend's authority has 262 bytes at most */
+};
 
 void admit_give_back(struct request *req)
 {
@@ -145,14 +152,12 @@ static bool lacks_capability(struct request *req, const struct listing *listing,
 
 static const struct listing *find_listing(const struct request *req, const char *name)
 {
-    struct text normalised;
-    const struct listing *listing = NULL;
+    char memory[MAX_MODEL_NAME + 1];
+    struct text normalised = text_over(memory, sizeof memory);
 
-    text_init(&normalised, MAX_MODEL_NAME);
-    if (model_name_normalise(slice_of(name), &normalised))
-        listing = catalog_find(req->catalog, text_slice(&normalised));
-    text_release(&normalised);
-    return listing;
+    if (!model_name_normalise(slice_of(name), &normalised))
+        return NULL;
+    return catalog_find(req->catalog, text_slice(&normalised));
 }
 
 /* Row 11. False: refused or waiting, as *ret_verdict says. */
@@ -191,11 +196,30 @@ static bool choose_model(struct request *req, struct slice normalised, struct ch
 
 /* ---- the backend's request ---- */
 
+/*
+ * The head tells the body's length and goes before it: so the body is written behind room for the longest head, and the
+ * head then into the end of that room. One piece is one send(), and nothing was copied together.
+ */
+static void write_sent_head(struct request *req)
+{
+    char memory[MAX_SENT_HEAD + 1];
+    struct text head = text_over(memory, sizeof memory);
+
+    text_add_literal(&head, "POST ");
+    text_add_string(&head, req->backend->kind->chat_path);
+    text_add_literal(&head, " HTTP/1.1\r\nHost: ");
+    text_add_string(&head, req->backend->authority);
+    text_add_literal(&head, "\r\nContent-Type: application/json\r\nContent-Length: ");
+    text_add_u64(&head, req->sent.len - MAX_SENT_HEAD);
+    text_add_literal(&head, "\r\n\r\n");
+    assert(!head.err);
+    req->sent_from = MAX_SENT_HEAD - head.len;
+    memcpy(req->sent.at + req->sent_from, head.at, head.len);
+}
+
 static enum verdict write_request(struct request *req, const struct choice *choice)
 {
     const struct inference *inference = &req->inference;
-    const struct backend *backend = req->backend;
-    struct text head;
     struct placement placement = {
         .model = choice->rule      ? slice_of(choice->listing ? choice->listing->shown : choice->rule->backend_model)
                  : choice->listing ? slice_of(choice->listing->shown)
@@ -205,20 +229,13 @@ static enum verdict write_request(struct request *req, const struct choice *choi
     };
 
     text_clear(&req->sent);
-    (void)text_reserve(&req->sent, req->piece.len + 512);
-    backend->kind->write_chat(inference, &placement, &req->sent);
-    text_init(&head, 1024);
-    text_add_literal(&head, "POST ");
-    text_add_string(&head, backend->kind->chat_path);
-    text_add_literal(&head, " HTTP/1.1\r\nHost: ");
-    text_add_string(&head, backend->authority);
-    text_add_literal(&head, "\r\nContent-Type: application/json\r\nContent-Length: ");
-    text_add_u64(&head, req->sent.len);
-    text_add_literal(&head, "\r\n\r\n");
-    req->sent_head = arena_copy(&req->arena, text_slice(&head));
-    text_release(&head);
-    if (req->sent.err || !req->sent_head.at)
+    if (text_reserve(&req->sent, MAX_SENT_HEAD + req->piece.len + 512)) {
+        req->sent.len = MAX_SENT_HEAD;
+        req->backend->kind->write_chat(inference, &placement, &req->sent);
+    }
+    if (req->sent.err)
         return request_refuse(req, CAUSE_NO_MEMORY);
+    write_sent_head(req);
     return AGAIN;
 }
 
@@ -296,18 +313,14 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
 
 enum verdict request_admitting(struct request *req)
 {
-    struct text normalised;
-    enum verdict verdict;
+    char memory[MAX_MODEL_NAME + 1];
+    struct text normalised = text_over(memory, sizeof memory);
 
     if (!req->endpoint->dialect)
         return req->endpoint->answer(req);
     if (!req->is_read && !read_body(req))
         return request_go(req, REQUEST_REFUSING);
-    text_init(&normalised, MAX_MODEL_NAME);
-    if (model_name_normalise(req->inference.model, &normalised))
-        verdict = admit_chat(req, text_slice(&normalised));
-    else
-        verdict = refuse_unknown(req);
-    text_release(&normalised);
-    return verdict;
+    if (!model_name_normalise(req->inference.model, &normalised))
+        return refuse_unknown(req);
+    return admit_chat(req, text_slice(&normalised));
 }

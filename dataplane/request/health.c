@@ -4,7 +4,8 @@
 
 enum verdict health_live(struct request *req)
 {
-    reply_whole(req, 200, "application/json", SLICE("{\"status\":\"ok\"}"));
+    text_add_literal(reply_open(req), "{\"status\":\"ok\"}");
+    reply_close(req, 200, "application/json");
     return WAIT;
 }
 
@@ -13,6 +14,7 @@ enum verdict health_ready(struct request *req)
     struct slice body;
     unsigned status = health_readiness(req->house->fleet, atomic_load(req->house->is_draining), &body);
 
-    reply_whole(req, status, "application/json", body);
+    text_add_slice(reply_open(req), body);
+    reply_close(req, status, "application/json");
     return WAIT;
 }

@@ -89,32 +89,28 @@ enum verdict models_list(struct request *req)
     struct slice normalised;
     struct shown shown;
     enum verdict verdict;
-    struct text body;
+    struct text *out;
     bool is_first = true;
 
     if (!has_list(req, &verdict))
         return verdict;
     if (!may_answer(req))
         return AGAIN;
-    text_init(&body, 16 << 20);
-    text_add_literal(&body, "{\"object\":\"list\",\"data\":[");
+    out = reply_open(req);
+    text_add_literal(out, "{\"object\":\"list\",\"data\":[");
     for (size_t i = 0; nth_model(req, i, &shown, &normalised); i++) {
         if (req->key && !key_may_use(req->key, normalised))
             continue;
         if (!is_first)
-            text_add_char(&body, ',');
+            text_add_char(out, ',');
         is_first = false;
-        add_model(req, &shown, &body);
+        add_model(req, &shown, out);
     }
-    text_add_literal(&body, "]}");
-    if (body.err)
-        verdict = request_refuse(req, CAUSE_NO_MEMORY);
-    else {
-        reply_whole(req, 200, "application/json", text_slice(&body));
-        verdict = WAIT;
-    }
-    text_release(&body);
-    return verdict;
+    text_add_literal(out, "]}");
+    if (out->err)
+        return request_refuse(req, CAUSE_NO_MEMORY);
+    reply_close(req, 200, "application/json");
+    return WAIT;
 }
 
 static bool find_shown(struct request *req, struct slice wanted, struct shown *ret_shown)
@@ -138,26 +134,23 @@ static enum verdict refuse_unknown(struct request *req)
 enum verdict models_show(struct request *req)
 {
     struct shown shown = { 0 };
-    struct text normalised, body;
+    char memory[MAX_MODEL_NAME + 1];
+    struct text normalised = text_over(memory, sizeof memory);
     enum verdict verdict = AGAIN;
     bool is_found;
 
     if (!has_list(req, &verdict))
         return verdict;
-    text_init(&normalised, MAX_MODEL_NAME);
     is_found = model_name_normalise(req->model_id, &normalised) && !model_name_is_cloud(text_slice(&normalised)) &&
                find_shown(req, text_slice(&normalised), &shown);
-    text_release(&normalised);
     if (!is_found && !req->snapshot->has_models && req->model_id.len && !admit_has_fresh_list(req))
         return WAIT;
     if (!is_found)
         return refuse_unknown(req);
     if (!may_answer(req))
         return AGAIN;
-    text_init(&body, 64 << 10);
     shown.name = req->model_id; /* as asked for */
-    add_model(req, &shown, &body);
-    reply_whole(req, 200, "application/json", text_slice(&body));
-    text_release(&body);
+    add_model(req, &shown, reply_open(req));
+    reply_close(req, 200, "application/json");
     return WAIT;
 }

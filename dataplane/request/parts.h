@@ -85,18 +85,19 @@ struct request {
     struct catalog *catalog; /* counted; while choosing the model */
     struct upstream *upstream;
     struct borrower borrower;
-    struct text sent; /* the backend's request, until its answer begins */
-    struct slice sent_head;
+    struct text sent; /* the backend's request, until its answer begins; begins at sent_from */
+    size_t sent_from;
     bool was_resent, is_running;
 
     /* the answer */
     struct answer answer;
     struct refusal refusal;
     unsigned backend_status;
-    bool is_committed; /* a status line went to the caller */
-    bool has_event;    /* the backend's first event came */
-    bool is_whole;     /* the backend's last event came */
-    struct text line;  /* a line in pieces, a whole body, or an error's body */
+    bool is_committed;  /* a status line went to the caller */
+    bool has_event;     /* the backend's first event came */
+    bool is_whole;      /* the backend's last event came */
+    struct text line;   /* a line in pieces, a whole body, or an error's body */
+    struct slice whole; /* the same when it came in one piece; good in on_end only */
     uint64_t piece_count, output_bytes;
     int64_t sent_ms, last_byte_ms, last_write_ms;
 
@@ -160,7 +161,10 @@ enum verdict models_list(struct request *req);
 enum verdict models_show(struct request *req);
 
 /* reply.c: what goes to the caller */
-void reply_whole(struct request *req, unsigned status, const char *type, struct slice body);
+/* A whole answer: its body is appended to the text that this gives, and reply_close() puts the head before it and sends
+ * both in one piece. A body that could not be written shows in the text's err. */
+struct text *reply_open(struct request *req);
+void reply_close(struct request *req, unsigned status, const char *type);
 void reply_refusal(struct request *req);
 /* Starts `out` with the head of a stream. */
 void reply_begin_stream(struct request *req, struct text *out);

@@ -17,7 +17,7 @@
 enum { LIFE_AGAIN_MS = 500, MAX_ERROR_BODY = 64 << 10 };
 
 static void on_head(struct borrower *borrower, const struct http_head *head);
-static void on_payload(struct borrower *borrower, struct slice payload);
+static void on_payload(struct borrower *borrower, struct slice payload, bool is_last);
 static void on_turn(struct borrower *borrower);
 static void on_end(struct borrower *borrower);
 static void on_lost(struct borrower *borrower, enum upstream_loss loss, const char *why);
@@ -60,7 +60,7 @@ static enum verdict hand_over(struct request *req, bool must_be_fresh)
                   1);
     count_running(req, true);
     req->sent_ms = req->last_byte_ms = now_ms;
-    upstream_send(req->upstream, req->sent_head, text_slice(&req->sent));
+    upstream_send(req->upstream, (struct slice){ req->sent.at + req->sent_from, req->sent.len - req->sent_from });
     relay_set_deadline(req, now_ms);
     return WAIT;
 }
@@ -279,7 +279,7 @@ static void on_stream_payload(struct request *req, struct slice payload)
         (void)burst_send(req, &burst);
 }
 
-static void on_payload(struct borrower *borrower, struct slice payload)
+static void on_payload(struct borrower *borrower, struct slice payload, bool is_last)
 {
     struct request *req = request_of(borrower);
 
@@ -290,6 +290,10 @@ static void on_payload(struct borrower *borrower, struct slice payload)
     }
     if (is_failed_status(req) && req->line.len + payload.len > MAX_ERROR_BODY)
         return; /* nobody reads further than that */
+    if (is_last && !req->line.len) {
+        req->whole = payload; /* it is read where it lies */
+        return;
+    }
     text_add_slice(&req->line, payload);
     if (req->line.err)
         fail(req, req->line.err == ERR_TOO_LONG ? CAUSE_UPSTREAM : CAUSE_NO_MEMORY);
@@ -303,13 +307,18 @@ static void on_turn(struct borrower *borrower)
     relay_set_deadline(req, req->last_byte_ms);
 }
 
+/* The body of an answer that is no stream. */
+static struct slice whole_of(const struct request *req)
+{
+    return req->whole.len ? req->whole : text_slice(&req->line);
+}
+
 static void take_refusal(struct request *req)
 {
     struct refusal *refusal = &req->refusal;
 
     *refusal = (struct refusal){ 0 };
-    req->backend->kind->read_error(req->backend_status, text_slice(&req->line), req->answer.model, &req->arena,
-                                   refusal);
+    req->backend->kind->read_error(req->backend_status, whole_of(req), req->answer.model, &req->arena, refusal);
     relay_give_back(req, true);
     (void)request_go(req, REQUEST_REFUSING);
     request_drive(req);
@@ -324,10 +333,9 @@ static bool says_something(const struct event *event)
 static void take_whole(struct request *req)
 {
     struct event event = { 0 };
-    struct text body;
+    struct text *out;
 
-    if (req->backend->kind->read_line(text_slice(&req->line), &req->parse_arena, &event) != ERR_OK ||
-        !says_something(&event)) {
+    if (req->backend->kind->read_line(whole_of(req), &req->parse_arena, &event) != ERR_OK || !says_something(&event)) {
         fail(req, CAUSE_UPSTREAM);
         return;
     }
@@ -345,15 +353,13 @@ static void take_whole(struct request *req)
         event.completion_tokens = req->record.completion_tokens;
         req->record.finish = SLICE("stop");
     }
-    text_init(&body, SIZE_MAX / 4);
-    (void)text_reserve(&body, req->line.len + 512);
-    req->endpoint->dialect->whole(&req->answer, &event, &body);
+    out = reply_open(req);
+    req->endpoint->dialect->whole(&req->answer, &event, out);
     relay_give_back(req, true);
-    if (body.err)
+    if (out->err)
         fail(req, CAUSE_NO_MEMORY);
     else
-        reply_whole(req, 200, "application/json", text_slice(&body));
-    text_release_wiped(&body);
+        reply_close(req, 200, "application/json");
 }
 
 /* The framing ended cleanly. The last line may lack its line break; a stream may lack its last event: Ollama stops like

@@ -5,7 +5,11 @@
 #include "http.h"
 #include "parts.h"
 
-enum { CHUNK_LINE_BYTES = 8 }; /* six hexadecimal digits, CR, LF: room left before a chunk and filled in behind it */
+enum {
+    CHUNK_LINE_BYTES = 8, /* six hexadecimal digits, CR, LF: room left before a chunk and filled in behind it */
+    MAX_HEAD = 1024,      /* of a whole answer: the same, left before its body; nothing in a head comes from outside but
+                             the request's id, of 64 bytes */
+};
 
 /* 1s, 59s, 6m0s: as OpenAI writes them, rounded up. */
 static void add_duration(struct text *out, int64_t ms)
@@ -64,33 +68,47 @@ void reply_break_off(struct request *req)
     client_drop(client);
 }
 
-static void finish_whole(struct request *req, struct text *out, struct slice body)
-{
-    struct client *client = req->client;
-
-    text_add_literal(out, "Content-Length: ");
-    text_add_u64(out, body.len);
-    text_add_literal(out, "\r\n\r\n");
-    if (!client_wants_no_body(client))
-        text_add_slice(out, body);
-    if (out->err) {
-        reply_break_off(req);
-        return;
-    }
-    req->is_committed = true;
-    client_write(client, text_slice(out));
-    client_end(client);
-}
-
-void reply_whole(struct request *req, unsigned status, const char *type, struct slice body)
+struct text *reply_open(struct request *req)
 {
     struct text *out = &req->house->out;
 
     text_clear(out);
+    if (text_reserve(out, MAX_HEAD))
+        out->len = MAX_HEAD;
+    return out;
+}
+
+/* `head` lacks its framing; the body lies in the house's `out` behind room for it. */
+static void send_whole(struct request *req, struct text *head)
+{
+    struct client *client = req->client;
+    struct text *out = &req->house->out;
+    size_t body_bytes = out->err ? 0 : out->len - MAX_HEAD;
+
+    text_add_literal(head, "Content-Length: ");
+    text_add_u64(head, body_bytes);
+    text_add_literal(head, "\r\n\r\n");
+    if (out->err || head->err) {
+        reply_break_off(req);
+        return;
+    }
+    req->is_committed = true;
+    memcpy(out->at + MAX_HEAD - head->len, head->at, head->len);
+    if (client_wants_no_body(client))
+        body_bytes = 0;
+    client_write(client, (struct slice){ out->at + MAX_HEAD - head->len, head->len + body_bytes });
+    client_end(client);
+}
+
+void reply_close(struct request *req, unsigned status, const char *type)
+{
+    char memory[MAX_HEAD + 1];
+    struct text head = text_over(memory, sizeof memory);
+
     req->record.status = status;
     (void)request_go(req, REQUEST_SETTLING);
-    add_head(req, status, type, out);
-    finish_whole(req, out, body);
+    add_head(req, status, type, &head);
+    send_whole(req, &head);
 }
 
 /* ---- refusals ---- */
@@ -149,21 +167,19 @@ static void refuse_whole(struct request *req)
 {
     unsigned status = refusal_status(&req->refusal);
     bool as_page = req->wants_page && status >= 500;
-    struct text *out = &req->house->out;
-    struct text body;
+    char memory[MAX_HEAD + 1];
+    struct text head = text_over(memory, sizeof memory);
+    struct text *out = reply_open(req);
 
-    text_clear(out);
-    text_init(&body, 64 << 10);
     if (as_page)
-        refusal_write_page(&req->refusal, req->record.request_id, &body);
+        refusal_write_page(&req->refusal, req->record.request_id, out);
     else
-        refusal_write(&req->refusal, req->error_shape, req->record.request_id, &body);
+        refusal_write(&req->refusal, req->error_shape, req->record.request_id, out);
     req->record.status = status;
     (void)request_go(req, REQUEST_SETTLING);
-    add_head(req, status, as_page ? "text/html; charset=utf-8" : "application/json", out);
-    add_refusal_fields(req, out);
-    finish_whole(req, out, text_slice(&body));
-    text_release(&body);
+    add_head(req, status, as_page ? "text/html; charset=utf-8" : "application/json", &head);
+    add_refusal_fields(req, &head);
+    send_whole(req, &head);
 }
 
 /* The status went out already: one error event, and the connection ends (row 21). */

@@ -5,7 +5,7 @@
  * A borrower is told in this order: on_head (once a head that is not 1xx), on_payload (any number), on_end; or on_lost
  * at any moment, after which nothing follows. on_turn comes after everything that one read brought was handed over: the
  * moment to flush. After upstream_give_back() no callback comes any more; every callback may give back. Slices handed
- * over are good during the call.
+ * over are good during the call; a payload that is known to be the last, until on_end, which follows at once, returns.
  */
 #pragma once
 #include <stdbool.h>
@@ -28,7 +28,7 @@ enum upstream_loss {
 
 struct borrower {
     void (*on_head)(struct borrower *borrower, const struct http_head *head);
-    void (*on_payload)(struct borrower *borrower, struct slice payload);
+    void (*on_payload)(struct borrower *borrower, struct slice payload, bool is_last);
     void (*on_turn)(struct borrower *borrower);
     void (*on_end)(struct borrower *borrower);
     void (*on_lost)(struct borrower *borrower, enum upstream_loss loss, const char *why);
@@ -53,8 +53,9 @@ enum err upstream_borrow(struct upstream_pool *pool, struct backend *backend, st
                          int64_t connect_timeout_ms, struct upstream **ret_upstream);
 /* Was it kept from an earlier exchange? Then its sudden end may only mean that the backend had closed it meanwhile. */
 bool upstream_was_kept(const struct upstream *upstream);
-/* Sends head and body, which stay the caller's and must not move until on_head, on_lost or giving back. */
-void upstream_send(struct upstream *upstream, struct slice head, struct slice body);
+/* Sends a whole request, whose bytes stay the borrower's and must not move until all is sent (upstream_is_sent),
+ * on_lost or giving back. */
+void upstream_send(struct upstream *upstream, struct slice bytes);
 /* Has everything been handed to the kernel? */
 bool upstream_is_sent(const struct upstream *upstream);
 /* Bytes from the backend since the exchange began, heads of 1xx included. */
