@@ -75,12 +75,14 @@ struct backend {
 
     _Atomic(enum breaker) breaker;
     atomic_int_least64_t opened_ms; /* when it left CLOSED */
-    atomic_int_least64_t alive_ms;  /* the last byte or answer from there */
-    atomic_int_least64_t asked_ms;  /* the first probe since then that has no answer; 0: none is owed */
-    atomic_uint failures;           /* in a row */
-    atomic_uint running;            /* requests handed over and not ended */
     atomic_uint was_opened;         /* how often, for the metrics */
     atomic_bool is_probed;          /* it has answered once, or its breaker has opened */
+
+    char apart[64]; /* cache lines: every worker writes to what follows, with every request, and reads what is above */
+    atomic_int_least64_t alive_ms; /* the last byte or answer from there */
+    atomic_int_least64_t asked_ms; /* the first probe since then that has no answer; 0: none is owed */
+    atomic_uint failures;          /* in a row */
+    atomic_uint running;           /* requests handed over and not ended */
 
     atomic_uint catalog_turn;        /* tag requests ended so far, either way: a waiting request sees it move */
     atomic_int_least64_t catalog_ms; /* when the last one ended */
@@ -133,6 +135,7 @@ struct fleet *fleet_new(const struct snapshot *snapshot, struct fleet *old, int6
  */
 struct fleet *fleet_renew(struct fleet *old, int64_t now_ms);
 struct fleet *fleet_ref(struct fleet *fleet);
+void fleet_ref_more(struct fleet *fleet, unsigned count);
 struct fleet *fleet_unref(struct fleet *fleet);
 /* Ready to take callers: some breaker is closed. *ret_is_starting: none has been probed yet. */
 bool fleet_is_ready(const struct fleet *fleet, bool *ret_is_starting);

@@ -83,9 +83,14 @@ struct fleet *fleet_renew(struct fleet *old, int64_t now_ms)
     return differs ? fleet : fleet_unref(fleet);
 }
 
+void fleet_ref_more(struct fleet *fleet, unsigned count)
+{
+    atomic_fetch_add_explicit(&fleet->refs, count, memory_order_relaxed);
+}
+
 struct fleet *fleet_ref(struct fleet *fleet)
 {
-    atomic_fetch_add_explicit(&fleet->refs, 1, memory_order_relaxed);
+    fleet_ref_more(fleet, 1);
     return fleet;
 }
 

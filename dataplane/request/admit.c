@@ -18,13 +18,13 @@ enum {
 void admit_give_back(struct request *req)
 {
     req->catalog = catalog_unref(req->catalog);
-    req->backend = backend_unref(req->backend);
+    req->backend = NULL;
 }
 
 void admit_choose_backend(struct request *req)
 {
     admit_give_back(req);
-    req->backend = backend_ref(req->fleet->backends[0]);
+    req->backend = req->fleet->backends[0];
     req->catalog = backend_catalog(req->backend);
 }
 
@@ -300,7 +300,7 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
     identity_from_body(req);
     if (!identity_take_rate(req))
         return request_refuse(req, CAUSE_RATE);
-    req->record.backend = arena_copy(&req->arena, slice_of(req->backend->name));
+    req->record.backend = slice_of(req->backend->name);
     if (!backend_is_closed(req->backend))
         return request_refuse(req, CAUSE_BACKEND_DOWN);
     if (write_request(req, &choice), req->state != REQUEST_ADMITTING)

@@ -48,9 +48,10 @@ struct http_head;
 struct request {
     struct request *next, *prev; /* in a list of the house: live, or ended */
     struct request_house *house;
-    struct client *client; /* NULL once the caller is gone */
-    struct snapshot *snapshot;
+    struct client *client;     /* NULL once the caller is gone */
+    struct snapshot *snapshot; /* of its beginning: know() */
     struct fleet *fleet;
+    unsigned era;
     struct arena arena;       /* lives as long as the request */
     struct arena parse_arena; /* until the backend's request is written; then one line of the answer at a time */
     struct deadline deadline;
@@ -81,7 +82,7 @@ struct request {
     struct slice model_id; /* of /v1/models/{id}, decoded */
 
     /* where */
-    struct backend *backend; /* counted */
+    struct backend *backend; /* one of the fleet's */
     struct catalog *catalog; /* counted; while choosing the model */
     struct upstream *upstream;
     struct borrower borrower;

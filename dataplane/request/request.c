@@ -168,6 +168,47 @@ void requests_release(struct request_house *house)
     house->lists = NULL;
 }
 
+/* ---- snapshot and fleet ---- */
+
+/*
+ * A request keeps the two that it began with. While they are the house's own, requests are only counted, in a number
+ * that is this worker's alone; when the house gets others, as many real references are taken. So a request needs no
+ * atomics on lines that every worker writes to.
+ */
+static void know(struct request *req)
+{
+    req->snapshot = req->house->snapshot;
+    req->fleet = req->house->fleet;
+    req->era = req->house->era;
+    req->house->users++;
+}
+
+static void forget(struct request *req)
+{
+    if (req->era == req->house->era) {
+        req->house->users--;
+    } else {
+        (void)fleet_unref(req->fleet);
+        (void)snapshot_unref(req->snapshot);
+    }
+    req->snapshot = NULL;
+    req->fleet = NULL;
+}
+
+void requests_know(struct request_house *house, struct snapshot *snapshot, struct fleet *fleet)
+{
+    if (house->users) {
+        snapshot_ref_more(house->snapshot, house->users);
+        fleet_ref_more(house->fleet, house->users);
+    }
+    (void)snapshot_unref(house->snapshot);
+    (void)fleet_unref(house->fleet);
+    house->snapshot = snapshot;
+    house->fleet = fleet;
+    house->era++;
+    house->users = 0;
+}
+
 /* ---- life ---- */
 
 static void on_due(struct deadline *deadline, int64_t now_ms);
@@ -181,8 +222,7 @@ static struct request *request_new(struct client *client)
         return NULL;
     req->house = house;
     req->client = client;
-    req->snapshot = snapshot_ref(house->snapshot);
-    req->fleet = fleet_ref(house->fleet);
+    know(req);
     arena_init(&req->arena);
     arena_init(&req->parse_arena);
     req->deadline.on_due = on_due;
@@ -220,8 +260,7 @@ void request_end(struct request *req)
     if (req->client)
         client_set_request(req->client, NULL);
     req->client = NULL;
-    req->fleet = fleet_unref(req->fleet);
-    req->snapshot = snapshot_unref(req->snapshot);
+    forget(req);
     ring_remove(req);
     ring_add(&house->lists->ended, req);
 }

@@ -171,9 +171,14 @@ struct snapshot *snapshot_load(const char *file, struct text *why, struct text *
     return snapshot;
 }
 
+void snapshot_ref_more(struct snapshot *snapshot, unsigned count)
+{
+    (void)__atomic_add_fetch(&snapshot->refs, count, __ATOMIC_RELAXED);
+}
+
 struct snapshot *snapshot_ref(struct snapshot *snapshot)
 {
-    (void)__atomic_add_fetch(&snapshot->refs, 1, __ATOMIC_RELAXED);
+    snapshot_ref_more(snapshot, 1);
     return snapshot;
 }
 

@@ -129,6 +129,7 @@ struct snapshot *snapshot_load(const char *file, struct text *why, struct text *
 /* The same from memory, `file` only named in sentences: for tests and fuzzing. */
 struct snapshot *snapshot_parse(const char *file, struct slice yaml, struct text *why, struct text *warnings);
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
+void snapshot_ref_more(struct snapshot *snapshot, unsigned count);
 /* Returns NULL: `snap = snapshot_unref(snap);` */
 struct snapshot *snapshot_unref(struct snapshot *snapshot);
 

@@ -213,10 +213,7 @@ static void take_snapshot(struct worker *worker, const struct mail *mail)
 {
     if (!mail->snapshot)
         return;
-    (void)snapshot_unref(worker->house.snapshot);
-    (void)fleet_unref(worker->house.fleet);
-    worker->house.snapshot = mail->snapshot;
-    worker->house.fleet = mail->fleet;
+    requests_know(&worker->house, mail->snapshot, mail->fleet);
     worker->max_connections = mail->max_connections;
     apply_settings(worker);
 }
@@ -340,8 +337,7 @@ static bool make_house(struct worker *worker, const struct worker_options *optio
 
     house->wheel = &worker->wheel;
     house->limits = options->limits;
-    house->snapshot = snapshot_ref(options->snapshot);
-    house->fleet = fleet_ref(options->fleet);
+    requests_know(house, snapshot_ref(options->snapshot), fleet_ref(options->fleet));
     house->is_draining = options->is_draining;
     house->nudge = options->nudge;
     house->nudge_arg = options->arg;
