@@ -108,6 +108,9 @@ void client_must_close(struct client *client);
 void client_write(struct client *client, struct slice bytes);
 /* The answer was written whole. on_sent comes when its last byte is with the kernel, perhaps before this returns. */
 void client_end(struct client *client);
+/* Both, for the end of a stream. Where the connection ends with it without a word in the head, that end goes out
+ * together with the last bytes: a proxy must not lend the connection to its next caller meanwhile. */
+void client_write_last(struct client *client, struct slice bytes);
 /* Closes at once, without on_gone: for an answer that must not look whole. */
 void client_drop(struct client *client);
 /* More is waiting to be written than write_buffer_bytes. */

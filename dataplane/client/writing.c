@@ -165,6 +165,16 @@ void client_end(struct client *client)
         finish(client);
 }
 
+void client_write_last(struct client *client, struct slice bytes)
+{
+    int one = 1;
+
+    if (client->stage != STAGE_DEAD && !client_keeps_alive(client)) /* shutdown() pulls the cork, with the FIN in it */
+        (void)setsockopt(client->fd, IPPROTO_TCP, TCP_CORK, &one, sizeof one);
+    client_write(client, bytes);
+    client_end(client);
+}
+
 void client_drop(struct client *client)
 {
     client->request = NULL;

@@ -268,6 +268,5 @@ void reply_stream_end(struct request *req, struct text *out)
         reply_break_off(req);
         return;
     }
-    client_write(client, text_slice(out));
-    client_end(client);
+    client_write_last(client, text_slice(out));
 }

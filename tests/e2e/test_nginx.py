@@ -126,3 +126,14 @@ def test_the_real_client_counts_behind_a_trusted_proxy(start_gateway, start_ngin
 def test_kept_connections_of_nginx_serve_many_callers(front, gateway):
     for n in range(50):
         assert front.call("POST", "/v1/chat/completions", chat_body(f"say:{n}"), BEARER).content == str(n)
+
+
+def test_the_next_caller_does_not_meet_the_end_of_a_broken_stream(gateway, start_nginx, fake):
+    """The connection ends with the stream, unannounced: Nginx must not lend it to whoever asks next."""
+    front = start_nginx(gateway)
+    for n in range(20):
+        fake.script(tokens=5, error_after_tokens={"n": 2})
+        other = front.wire()
+        answer = front.wire().request("POST", "/v1/chat/completions", BEARER, chat_body(stream=True)).answer(may_be_cut=True)
+        assert answer.stream_error and not answer.is_done
+        assert other.request("POST", "/v1/chat/completions", BEARER, chat_body(f"say:{n}")).answer().status == 200
