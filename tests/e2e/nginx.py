@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 
 from processes import free_port, spawn
@@ -14,14 +15,15 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log info;
 events {{ worker_connections 512; }}
 http {{
-  access_log off;
+  log_format told '"$upstream_status" $request_method $request_uri';
+  access_log {folder}/access.log told;
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
   client_max_body_size 64m;
-  upstream gateway {{ server 127.0.0.1:{gateway_port}; keepalive 16; }}
+  upstream gateway {{ server 127.0.0.1:{gateway_port}; keepalive {kept}; }}
   server {{
     listen 127.0.0.1:{port};
     proxy_http_version 1.1;
@@ -38,13 +40,16 @@ http {{
 
 
 class Nginx:
-    """`strips`: proxy_pass ends in a slash, so that the gateway sees paths without /v1."""
+    """
+    `strips`: proxy_pass ends in a slash, so that the gateway sees paths without /v1. `kept`: how many connections to it
+    are kept between two requests.
+    """
 
-    def __init__(self, folder, gateway, strips=False, extra=""):
+    def __init__(self, folder, gateway, strips=False, extra="", kept=16):
         self.folder = pathlib.Path(folder)
         self.port = free_port()
         config = self.folder / "nginx.conf"
-        config.write_text(CONFIG.format(folder=folder, port=self.port, gateway_port=gateway.port, extra=extra,
+        config.write_text(CONFIG.format(folder=folder, port=self.port, gateway_port=gateway.port, extra=extra, kept=kept,
                                         suffix="/" if strips else ""))
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         with open(self.folder / "stderr", "wb") as errors:
@@ -72,7 +77,22 @@ class Nginx:
         finally:
             wire.close()
 
+    def passed_on(self, since=0):
+        """
+        (method, path, status) of each request that went to the gateway, with the gateway's answer as Nginx saw it; and
+        how far the log was read.
+        """
+        found = []
+        with open(self.folder / "access.log", "rb") as log:
+            log.seek(since)
+            text = log.read()
+        text = text[:text.rfind(b"\n") + 1]
+        for line in text.decode().splitlines():
+            tries, method, path = re.fullmatch(r'"(.*)" (\S+) (.*)', line).groups()
+            found += [(method, path.partition("?")[0], int(status)) for status in re.findall(r"\d{3}", tries)]
+        return found, since + len(text)
+
     def stop(self):
         self.process.terminate()
         self.process.wait(10)
-        assert "alert" not in (self.folder / "error.log").read_text()
+        assert "alert" not in (self.folder / "error.log").read_text(errors="replace")
