@@ -157,6 +157,19 @@ def test_a_model_may_have_a_prompt_cap(start_gateway):
 
 # --- X-Forwarded-For ------------------------------------------------------------------------------------------
 
+def test_a_flood_of_wrong_keys_takes_nothing_from_a_good_one(start_gateway, fake):
+    gateway = start_gateway(workers=1, rate_limit={"enabled": True, "max_requests": 3, "window_seconds": 600})
+    flood = [gateway.wire() for _ in range(4)]
+    for round in range(3):
+        for n, wire in enumerate(flood):
+            wire.send(*[f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer wrong-{round}-{n}-{i}\r\n"
+                        f"X-User-Id: u{i}\r\nContent-Length: 2\r\n\r\n{{}}" for i in range(100)])
+        assert gateway.chat("say:served").content == "served"
+    assert {wire.answer().status for wire in flood for _ in range(300)} == {401}
+    assert gateway.chat().status == 429
+    assert len(fake.seen()) == 3
+
+
 FORWARDED = [
     ("10.1.2.3", "10.1.2.3"),
     ("6.6.6.6, 10.1.2.3", "10.1.2.3"),
