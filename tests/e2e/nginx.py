@@ -15,7 +15,7 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log info;
 events {{ worker_connections 512; }}
 http {{
-  log_format told '"$upstream_status" $request_method $request_uri';
+  log_format told '"$upstream_addr" "$upstream_status" $request_method $request_uri';
   access_log {folder}/access.log told;
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
@@ -79,8 +79,8 @@ class Nginx:
 
     def passed_on(self, since=0):
         """
-        (method, path, status) of each request that went to the gateway, with the gateway's answer as Nginx saw it; and
-        how far the log was read.
+        (method, path, status) of each request that went to the gateway, with the gateway's answer as Nginx saw it (0: it
+        did not wait for one); and how far the log was read.
         """
         found = []
         with open(self.folder / "access.log", "rb") as log:
@@ -88,8 +88,9 @@ class Nginx:
             text = log.read()
         text = text[:text.rfind(b"\n") + 1]
         for line in text.decode().splitlines():
-            tries, method, path = re.fullmatch(r'"(.*)" (\S+) (.*)', line).groups()
-            found += [(method, path.partition("?")[0], int(status)) for status in re.findall(r"\d{3}", tries)]
+            tries, statuses, method, path = re.fullmatch(r'"(.*)" "(.*)" (\S+) (.*)', line).groups()
+            if tries != "-":
+                found += [(method, path.partition("?")[0], int(status.replace("-", "0"))) for status in statuses.split(", ")]
         return found, since + len(text)
 
     def stop(self):
