@@ -140,6 +140,33 @@ def test_a_default_is_the_settings_own(name, default):
     assert settings()[name] == default
 
 
+# Attacks --------------------------------------------------------------------------------------------------
+
+SECURITY = PAGES["docs/security.md"]
+NAMED = sorted(set(re.findall(r"`([\w/]+\.(?:py|c))::(\w+)`", SECURITY)))
+
+
+def defined(file):
+    """The tests that are in a file: of tests/unit where a folder is named, else of tests/e2e."""
+    path = ROOT / "tests" / ("unit" if "/" in file else "e2e") / file
+    pattern = r"^def (test_\w+)\(" if file.endswith(".py") else r"^TEST\((\w+)\)"
+    return re.findall(pattern, path.read_text(), re.MULTILINE) if path.exists() else []
+
+
+@pytest.mark.parametrize("file,name", NAMED)
+def test_a_test_that_is_said_to_hold_an_attack_exists(file, name):
+    assert name in defined(file), f"docs/security.md names {file}::{name}"
+
+
+def test_every_attack_has_its_test():
+    page = SECURITY.partition("\n## Attacks")[2]
+    rows = [row for row in cells(page) if row[0] != "attack"]
+    assert len(rows) > 40
+    for row in rows:
+        tests = in_backticks(row[2])
+        assert len(row) == 3 and tests and all(re.fullmatch(r"[\w/]+\.(py|c)::\w+", test) for test in tests), row
+
+
 # Commands and paths ---------------------------------------------------------------------------------------
 
 NO_SHELL = re.compile(r"^(- |\S+:( |$)|\{|from \w+ import |import |data: |client = )|^\S+ \S+ \S+ req=|─")
