@@ -59,17 +59,32 @@ void text_release(struct text *text)
     text_init(text, text->max);
 }
 
-void text_release_wiped(struct text *text)
-{
-    if (text->at)
-        explicit_bzero(text->at, text->wet > text->len ? text->wet : text->len);
-    text_release(text);
-}
-
 static void note_wet(struct text *text)
 {
     if (text->len > text->wet)
         text->wet = text->len;
+}
+
+/* All that was ever written. */
+static void wipe(struct text *text)
+{
+    note_wet(text);
+    if (text->wet)
+        explicit_bzero(text->at, text->wet);
+    text->wet = 0;
+}
+
+void text_release_wiped(struct text *text)
+{
+    wipe(text);
+    text_release(text);
+}
+
+void text_clear_wiped(struct text *text)
+{
+    wipe(text);
+    text_clear(text);
+    text->wet = 0; /* text_clear() noted what was wiped already */
 }
 
 void text_clear(struct text *text)
@@ -92,6 +107,21 @@ static bool text_break(struct text *text, enum err err)
     return false;
 }
 
+/* As realloc(), which would leave a copy behind wherever it moves. */
+static char *move(struct text *text, size_t room)
+{
+    char *at = malloc(room);
+
+    if (!at)
+        return NULL;
+    if (text->at) {
+        memcpy(at, text->at, text->len);
+        wipe(text);
+        free(text->at);
+    }
+    return at;
+}
+
 bool text_reserve(struct text *text, size_t more)
 {
     size_t wanted;
@@ -110,7 +140,7 @@ bool text_reserve(struct text *text, size_t more)
         room += room / 2 + 16;
     if (room > text->max + 1)
         room = text->max + 1;
-    at = realloc(text->at, room);
+    at = move(text, room);
     if (!at)
         return text_break(text, ERR_NO_MEMORY);
     text->at = at;

@@ -5,6 +5,7 @@
  * struct text   owned bytes on the heap, always ended by a NUL that `len` does not count.
  *               After a failed append `err` says why (ERR_TOO_LONG: the ceiling; ERR_NO_MEMORY) and further
  *               appends do nothing: so a writer checks once, at its end.
+ *               When it moves, what it held is overwritten where it was.
  * Any thread, one at a time. Sizes in bytes.
  */
 #pragma once
@@ -63,6 +64,8 @@ void text_release(struct text *text);
 void text_release_wiped(struct text *text);
 /* Empties it and mends it; the memory stays. */
 void text_clear(struct text *text);
+/* The same, and overwrites what was written since it was made or last wiped. */
+void text_clear_wiped(struct text *text);
 static inline struct slice text_slice(const struct text *text)
 {
     return (struct slice){ text->at, text->len };

@@ -227,6 +227,7 @@ void client_read_some(struct client *client)
             linger(client, (size_t)got);
         else
             client_take(client, (struct slice){ house->scratch, (size_t)got });
+        explicit_bzero(house->scratch, (size_t)got); /* keys, prompts */
     }
     client->has_more = is_full;
 }

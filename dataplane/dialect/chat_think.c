@@ -35,7 +35,7 @@ static bool unknown_effort(struct reading *reading, const struct json_string *ef
     text_add_literal(&sentence, " (must be \"minimal\", \"low\", \"medium\", \"high\", \"xhigh\", \"ultra\", "
                                 "\"max\", or \"none\")");
     (void)reading_refuse(reading, CAUSE_INVALID, text_string(&sentence));
-    text_release(&sentence);
+    text_release_wiped(&sentence);
     return false;
 }
 

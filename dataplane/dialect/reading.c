@@ -43,7 +43,7 @@ static struct slice keep(struct reading *reading, struct text *text)
 {
     struct slice kept = arena_copy(reading->arena, text_slice(text));
 
-    text_release(text);
+    text_release_wiped(text);
     return kept.at ? kept : (struct slice){ "", 0 };
 }
 
@@ -95,7 +95,7 @@ bool reading_wants(struct reading *reading, const char *wanted)
                     (int)reading->path[named - 1].name.len, reading->path[named - 1].name.at);
     text_printf(&sentence, " must be %s", wanted);
     (void)reading_refuse(reading, CAUSE_INVALID, text_string(&sentence));
-    text_release(&sentence);
+    text_release_wiped(&sentence);
     return false;
 }
 
@@ -204,7 +204,7 @@ bool reading_end(struct reading *reading, bool is_read)
     if (reading->json.error != JSON_DUPLICATE)
         reading->depth = 0;
     (void)reading_refuse(reading, CAUSE_INVALID, text_string(&sentence));
-    text_release(&sentence);
+    text_release_wiped(&sentence);
     return false;
 }
 
@@ -254,10 +254,10 @@ bool reading_wire(struct reading *reading, const struct json_string *string, str
     json_add_escaped(&wire, plain);
     *ret_wire = arena_copy(reading->arena, text_slice(&wire));
     if (wire.err || !ret_wire->at) {
-        text_release(&wire);
+        text_release_wiped(&wire);
         return reading_no_memory(reading);
     }
-    text_release(&wire);
+    text_release_wiped(&wire);
     return true;
 }
 

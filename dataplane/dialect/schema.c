@@ -170,6 +170,6 @@ bool schema_read(struct json_reader *json, struct arena *arena, struct slice *re
         *ret_schema = arena_copy(arena, text_slice(&mending.out));
         is_read = !mending.out.err && ret_schema->at;
     }
-    text_release(&mending.out);
+    text_release_wiped(&mending.out);
     return is_read;
 }

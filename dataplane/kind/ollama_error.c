@@ -126,7 +126,7 @@ static void tell(struct refusal *refusal, struct arena *arena, struct text *sent
     refusal->message = arena_copy(arena, text_slice(sentence));
     if (sentence->err || !refusal->message.at)
         *refusal = (struct refusal){ .cause = CAUSE_NO_MEMORY };
-    text_release(sentence);
+    text_release_wiped(sentence);
 }
 
 static void tell_overflow(const struct complaint *complaint, struct arena *arena, struct refusal *refusal)
@@ -419,5 +419,5 @@ void ollama_read_broken(struct slice error, struct slice shown_model, struct are
     if (clean(complaint.text, shown_model, &sentence))
         tell(ret_refusal, arena, &sentence);
     else
-        text_release(&sentence);
+        text_release_wiped(&sentence);
 }

@@ -257,7 +257,7 @@ static bool read_error(struct line *line)
     if (!plain.len)
         text_add_literal(&plain, "unknown error");
     line->event->error = arena_copy(line->arena, text_slice(&plain));
-    text_release(&plain);
+    text_release_wiped(&plain);
     return line->event->error.at ? true : no_memory(line);
 }
 

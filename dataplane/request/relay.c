@@ -269,7 +269,7 @@ static void on_stream_payload(struct request *req, struct slice payload)
     while (!req->is_whole && next_line(req, &payload, &line, &cause)) {
         if (!take_line(req, line, &burst))
             return;
-        text_release(&req->line);
+        text_release_wiped(&req->line);
     }
     if (cause)
         fail_burst(req, &burst, cause);

@@ -145,6 +145,7 @@ void requests_reap(struct request_house *house)
 {
     struct request *ended = &house->lists->ended;
 
+    text_clear_wiped(&house->out); /* what this turn wrote has gone out */
     while (ended->next != ended) {
         struct request *req = ended->next;
         ring_remove(req);

@@ -149,7 +149,7 @@ void upstream_pool_reap(struct upstream_pool *pool)
         if (up->is_again)
             upstream_pool_go_on(pool); /* takes every dead one off the list */
         ring_remove(up);
-        text_release(&up->head_text);
+        text_release_wiped(&up->head_text);
         (void)backend_unref(up->backend);
         free(up);
     }
@@ -453,7 +453,7 @@ static bool feed_head(struct upstream *up, struct slice *bytes)
     up->scanned = 0;
     if (!take_head(up, head))
         return false;
-    text_release(&up->head_text);
+    text_release_wiped(&up->head_text);
     if (up->stage == STAGE_BODY &&
         (up->framing.framing == HTTP_NO_BODY || (up->framing.framing == HTTP_LENGTH && up->framing.left == 0))) {
         end_exchange(up, bytes->len > 0);
@@ -519,6 +519,7 @@ static void read_some(struct upstream *up)
         up->is_full_read = (size_t)got == up->pool->scratch_bytes;
         is_empty = !up->is_full_read && !up->is_closed;
         feed(up, (struct slice){ up->pool->scratch, (size_t)got });
+        explicit_bzero(up->pool->scratch, (size_t)got); /* answers */
     }
     if (is_reading(up) && up->who)
         wheel_set(up->pool->wheel, &up->deadline, clock_ms() + LOOK_MS);

@@ -3,6 +3,7 @@ What is installed, held against those who get further than they should: the bina
 the build that is installed (`tests/run hardened`), since sanitizers keep freed memory and need more rights.
 """
 
+import json
 import os
 import platform
 import re
@@ -10,7 +11,10 @@ import subprocess
 
 import pytest
 
-from gateway import PROGRAM
+import memory
+from fake import call, last_line, line
+from gateway import PROGRAM, chat_body
+from wire import chunked, wait_for
 
 BUILT_WITH = PROGRAM.read_bytes()
 pytestmark = [pytest.mark.hardened,
@@ -73,3 +77,197 @@ def test_functions_are_marked_as_targets_of_jumps(function):
         pytest.skip("this processor has no such marks")
     text = tool("objdump", "-d", "--no-show-raw-insn", f"--disassemble={function}")
     assert re.search(rf"<{function}>:\n +[0-9a-f]+:\t{mark}", text), text[:2000]
+
+
+# Keys, prompts and answers ------------------------------------------------------------------------------------
+
+KEY, WRONG_KEY = "right-key-hK7wPz2rTq", "wrong-key-Lm3vQx8sYd"
+PROMPT, ANSWER = "prompt mark jR9tYcWz", "answer mark bN5sWdKp"
+MARKS = [mark[-10:].encode() for mark in (KEY, WRONG_KEY, PROMPT, ANSWER)]
+CHAT = "/v1/chat/completions"
+
+
+def body_of(content=PROMPT, **fields):
+    return json.dumps(chat_body(content, **fields)).encode()
+
+
+def ask(gateway, content=PROMPT, **fields):
+    return gateway.call("POST", CHAT, body_of(content, **fields), key=KEY, may_be_cut=True)
+
+
+def stream_lines(content=ANSWER, **more):
+    return [line(content), line(content * 2, thinking=content), last_line(content, **more)]
+
+
+def in_one_piece(gateway, fake):
+    fake.script_lines(last_line(ANSWER))
+    assert ANSWER in ask(gateway).content
+
+
+def key_in_its_own_header(gateway, fake):
+    fake.script_lines(last_line(ANSWER))
+    assert gateway.call("POST", CHAT, body_of(), {"X-Api-Key": KEY}, key=None).status == 200
+
+
+def in_many_pieces(gateway, fake):
+    fake.script_lines(last_line(ANSWER * 2000), split=3000)
+    wire = gateway.wire()
+    body = body_of(PROMPT * 1500)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nX-Api-Key: {KEY}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    wire.send(head[:-20])
+    for at in range(0, len(body), 5000):
+        wire.send((head[-20:] if at == 0 else b"") + body[at:at + 5000])
+    assert wire.answer().status == 200
+
+
+def large(gateway, fake):
+    fake.script_lines(last_line(ANSWER * 40000))
+    assert ask(gateway, messages=[{"role": "system", "content": PROMPT * 6000}]).status == 200
+
+
+def in_chunks(gateway, fake):
+    fake.script_lines(last_line(ANSWER))
+    body = body_of(PROMPT * 1500)
+    pieces = [body[at:at + 700] for at in range(0, len(body), 700)]
+    answer = gateway.call("POST", CHAT, chunked(*pieces), {"Transfer-Encoding": "chunked"}, key=KEY)
+    assert answer.status == 200
+
+
+def with_escapes(gateway, fake):
+    fake.script_lines(last_line(f'\n"{ANSWER}\u20ac\U0001f600\\'))
+    assert ask(gateway, f'\n"\u20ac\U0001f600{PROMPT}\\\t').status == 200
+
+
+def streamed(gateway, fake):
+    fake.script_lines(*stream_lines())
+    assert ask(gateway, stream=True).is_done
+
+
+def streamed_in_splinters(gateway, fake):
+    fake.script_lines(*stream_lines(ANSWER * 300), split=997)
+    assert ask(gateway, stream=True).is_done
+
+
+def head_and_answer_in_splinters(gateway, fake):
+    body = b'{"message":{"content":"%s","role":"assistant"},"done":true}\n' % ANSWER.encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(body)
+    for stream in (True, None):
+        fake.script_raw(head + body, split=len(head) - 10, split_ms=30)
+        assert ANSWER in ask(gateway, stream=stream).text
+
+
+def with_tools(gateway, fake):
+    tool = {"type": "function", "function": {"name": "get", "description": PROMPT, "parameters": {"type": "object", "properties": {
+        "city": {"type": "string", "description": PROMPT}}}}}
+    for stream in (True, None):
+        fake.script_lines(line("", tool_calls=[call("get", {"city": ANSWER})]) if stream else last_line(
+            "", tool_calls=[call("get", {"city": ANSWER})]), *([last_line()] if stream else []))
+        assert ask(gateway, tools=[tool], stream=stream).status == 200
+
+
+def with_a_schema(gateway, fake):
+    fake.script_lines(last_line(json.dumps({"a": ANSWER})))
+    schema = {"type": "object", "properties": {"a": {"type": "string", "description": PROMPT}}, "required": ["a"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert ask(gateway, response_format=wanted).status == 200
+
+
+def with_logprobs(gateway, fake):
+    said = [{"token": ANSWER, "logprob": -0.1, "bytes": list(ANSWER.encode()), "top_logprobs": [
+        {"token": ANSWER, "logprob": -0.1, "bytes": list(ANSWER.encode())}]}]
+    fake.script_lines(last_line(ANSWER, logprobs=said))
+    assert ask(gateway, logprobs=True, top_logprobs=1).status == 200
+
+
+def one_behind_the_other(gateway, fake):
+    fake.script_lines(last_line(ANSWER), times=2)
+    body = body_of()
+    one = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    wire = gateway.wire().send(one + one)
+    assert [wire.answer().status for _ in range(2)] == [200, 200]
+
+
+def to_a_slow_reader(gateway, fake):
+    fake.script_lines(*[line(ANSWER * 500) for _ in range(60)], last_line(ANSWER))
+    wire = gateway.open_chat(PROMPT, key=KEY, stream=True, receive_buffer=4096)
+    fake.wait_chats(1, "answered")
+    assert wire.answer().is_done
+
+
+def a_wrong_key(gateway, fake):
+    del fake
+    for headers, key in (({}, WRONG_KEY), ({"X-Api-Key": WRONG_KEY}, None)):
+        assert gateway.call("POST", CHAT, body_of(), headers, key).status == 401
+
+
+def a_model_that_is_not_there(gateway, fake):
+    del fake
+    assert ask(gateway, model="no-such-model").status == 404
+
+
+def too_long(gateway, fake):
+    del fake
+    assert ask(gateway, PROMPT * 2000).code == "context_length_exceeded"
+
+
+def broken_json(gateway, fake):
+    del fake
+    for body in (body_of()[:-2], b'{"model": "%s", "messages": "%s"}' % (PROMPT.encode(), PROMPT.encode()),
+                 b'{"%s": 1}' % PROMPT.encode(), body_of(temperature=PROMPT), body_of(messages=[{"role": PROMPT}])):
+        assert gateway.call("POST", CHAT, body, key=KEY).status in (400, 404)
+
+
+def broken_http(gateway, fake):
+    del fake
+    wire = gateway.wire().send(f"POST {CHAT} HTTP/1.1\r\nX-Api-Key: {KEY}\r\n{PROMPT}\r\n\r\n")
+    assert wire.answer().status == 400
+
+
+def a_backend_that_fails(gateway, fake):
+    fake.script(status=500, body={"error": ANSWER})
+    assert ask(gateway).status >= 400
+    fake.script(error_after_tokens={"n": 1, "text": ANSWER}, tokens=3)
+    ask(gateway, stream=True)
+    fake.script_lines(*stream_lines(), hangup_after_bytes=400)
+    ask(gateway, stream=True)
+    fake.script_lines(ANSWER, ANSWER)
+    ask(gateway, stream=True)
+
+
+def left_in_the_midst_of_asking(gateway, fake):
+    del fake
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nX-Api-Key: {KEY}\r\n"
+    for how in ("close", "reset"):
+        for sent in (head, f"{head}Content-Length: 100000\r\n\r\n{PROMPT}",
+                     f"{head}Transfer-Encoding: chunked\r\n\r\n14\r\n{PROMPT}\r\n"):
+            wire = gateway.wire().send(sent)
+            wait_for(lambda: gateway.metric("connections_open") == 1)
+            getattr(wire, how)()
+            wait_for(lambda: gateway.metric("connections_open") == 0)
+
+
+def left_in_the_midst_of_an_answer(gateway, fake):
+    for how in ("close", "reset"):
+        fake.script_lines(*[line(ANSWER) for _ in range(1000)], token_ms=5)
+        wire = gateway.open_chat(PROMPT, key=KEY, stream=True)
+        wire.head()
+        wire.chunk()
+        getattr(wire, how)()
+
+
+SCENES = [in_one_piece, key_in_its_own_header, in_many_pieces, large, in_chunks, with_escapes, streamed, streamed_in_splinters,
+          head_and_answer_in_splinters,
+          with_tools, with_a_schema, with_logprobs, one_behind_the_other, to_a_slow_reader, a_wrong_key,
+          a_model_that_is_not_there, too_long, broken_json, broken_http, a_backend_that_fails, left_in_the_midst_of_asking,
+          left_in_the_midst_of_an_answer]
+
+
+@needs_root
+@pytest.mark.parametrize("scene", SCENES, ids=[scene.__name__ for scene in SCENES])
+def test_nothing_that_was_said_stays_in_memory(start_gateway, fake, scene):
+    """Not even while the connection to the backend is kept. What the kernel holds is the kernel's affair."""
+    gateway = start_gateway(workers=1, auth={"valid_keys": [KEY]}, log_level="debug")
+    scene(gateway, fake)
+    gateway.close_wires()
+    wait_for(lambda: gateway.metric("connections_open") == 0 and gateway.metric("in_flight") == 0)
+    assert memory.find(gateway.process.pid, MARKS) == []

@@ -265,3 +265,28 @@ TEST(a_released_text_keeps_its_ceiling_and_can_be_used_again)
     text_release_wiped(&text);
     text_release_wiped(&text);
 }
+
+/* Are the bytes from here to the end of what was filled before zero? */
+static bool is_clean(const struct text *text, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++)
+        if (text->at[i])
+            return false;
+    return true;
+}
+
+TEST(a_text_that_is_wiped_holds_nothing_of_what_was_ever_in_it)
+{
+    struct text text;
+
+    text_init(&text, 1000);
+    text_add_literal(&text, "a key and a prompt");
+    text_drop_front(&text, 6);
+    CHECK_STR(text.at, text.len, "and a prompt");
+    text_clear(&text);
+    text_add_literal(&text, "short");
+    text_clear_wiped(&text);
+    CHECK_EQ(text.len, 0);
+    CHECK(is_clean(&text, 0, 18));
+    text_release(&text);
+}
