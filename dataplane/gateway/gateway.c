@@ -5,11 +5,10 @@
  */
 #include "gateway.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <grp.h>
 #include <pthread.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -28,6 +27,7 @@
 #include "metrics.h"
 #include "operator.h"
 #include "probe.h"
+#include "sandbox.h"
 #include "service.h"
 #include "snapshot.h"
 #include "worker.h"
@@ -105,25 +105,6 @@ static unsigned cap_connections(const struct settings *settings, bool says)
                  "(LimitNOFILE=) or lower max_connections",
                  settings->max_connections, (unsigned long long)limit.rlim_cur, (unsigned long long)room);
     return (unsigned)room;
-}
-
-static bool drop_privileges(const char *user, struct text *why)
-{
-    const struct passwd *entry;
-
-    if (!user || geteuid() != 0)
-        return true;
-    errno = 0;
-    entry = getpwnam(user);
-    if (!entry) {
-        text_printf(why, "user: there is no user %s on this machine", user);
-        return false;
-    }
-    if (initgroups(user, entry->pw_gid) != 0 || setgid(entry->pw_gid) != 0 || setuid(entry->pw_uid) != 0) {
-        text_printf(why, "user: cannot become %s: %s", user, strerror(errno));
-        return false;
-    }
-    return true;
 }
 
 static unsigned count_workers(const struct settings *settings)
@@ -564,7 +545,27 @@ static bool open_log(const struct gateway *gateway, struct text *why)
     return log_open(&options, why) == ERR_OK;
 }
 
-/* The order matters: sockets and the log while still root, threads after the user was changed. */
+/* CONF_CHOICE wrote the one, the sandbox reads the other. */
+static_assert((int)SECCOMP_ENFORCE == (int)SANDBOX_ENFORCE && (int)SECCOMP_LOG == (int)SANDBOX_LOG &&
+              (int)SECCOMP_NONE == (int)SANDBOX_NONE);
+
+static bool close_sandbox(const struct gateway *gateway, struct text *why)
+{
+    enum sandbox_rule rule = (enum sandbox_rule)gateway->snapshot->settings.seccomp;
+
+    if (rule != SANDBOX_NONE && sandbox_is_impossible()) {
+        log_info("this build has sanitizers, which need system calls of their own: seccomp is not in force");
+        return true;
+    }
+    if (rule == SANDBOX_LOG)
+        log_warn("seccomp is log: system calls out of the ordinary are told to the kernel's audit, not refused");
+    return sandbox_close(rule, why) == ERR_OK;
+}
+
+/*
+ * The order matters: sockets while still root; the log as the user, who must be able to open it again; threads after
+ * that; the sandbox before a caller's first byte is read, but after the hosts of the start were looked up.
+ */
 static bool open_rooms(struct gateway *gateway, struct text *why)
 {
     const struct settings *settings = &gateway->snapshot->settings;
@@ -572,10 +573,10 @@ static bool open_rooms(struct gateway *gateway, struct text *why)
     if (!open_loop(gateway, why) || !open_sockets(gateway, why))
         return false;
     gateway->max_connections = cap_connections(settings, true);
-    if (!drop_privileges(settings->user, why) || !open_log(gateway, why))
+    if (sandbox_drop(settings->user, settings->core_dumps, why) != ERR_OK || !open_log(gateway, why))
         return false;
     log_thread_start();
-    if (!open_shared(gateway, why) || !open_control(gateway, why))
+    if (!open_shared(gateway, why) || !open_control(gateway, why) || !close_sandbox(gateway, why))
         return false;
     say_hello(gateway);
     prober_watch(gateway->prober, gateway->fleet);

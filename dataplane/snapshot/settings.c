@@ -20,6 +20,7 @@ enum { HEADER_MAX_BYTES = 64, MAX_WORKERS = 256 };
 
 static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
 static const char *const log_formats[] = { "text", "json", NULL };
+static const char *const seccomp_rules[] = { "enforce", "log", "none", NULL };
 static const char *const retry_afters[] = { "window", "exact", NULL };
 
 enum err no_memory(struct conf_reading *reading, const struct conf_node *node)
@@ -193,6 +194,10 @@ static const struct conf_row rows[] = {
       .form = "auto or a whole number from 1 to 256", .help = "threads that serve callers; auto: one a core" },
     { "user", CONF_OWN, SETTING(user), .min = 1, .max = 32, .read = user_read, .print = user_print,
       .form = "the name of a user", .help = "whom to become after opening what needs root" },
+    { "seccomp", CONF_CHOICE, SETTING(seccomp), "enforce", .words = seccomp_rules,
+      .help = "system calls that the gateway has no use for: refused, told to the kernel's audit, or free" },
+    { "core_dumps", CONF_BOOL, SETTING(core_dumps), "false",
+      .help = "whether a crash leaves a core dump, and `user` may trace the process; both show keys and prompts" },
     { "trusted_proxies", CONF_OWN, SETTING(trusted_proxies), "[]", .read = cidrs_read, .print = cidrs_print,
       .is_live = true, .form = CIDRS_FORM, .help = "whose X-Forwarded-For is believed, read from the right" },
 
@@ -279,7 +284,8 @@ static const struct conf_row rows[] = {
 };
 static_assert(sizeof rows / sizeof *rows <= SETTINGS_MAX);
 /* CONF_CHOICE writes an unsigned into each of these. */
-static_assert(sizeof(enum log_format) == sizeof(unsigned) && sizeof(enum retry_after) == sizeof(unsigned));
+static_assert(sizeof(enum log_format) == sizeof(unsigned) && sizeof(enum retry_after) == sizeof(unsigned) &&
+              sizeof(enum seccomp_rule) == sizeof(unsigned));
 static_assert(sizeof((struct settings){ 0 }.log_level) == sizeof(unsigned));
 
 const struct conf_table settings_table = { rows, sizeof rows / sizeof *rows };

@@ -17,6 +17,7 @@
 #include "text.h"
 
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
+enum seccomp_rule { SECCOMP_ENFORCE, SECCOMP_LOG, SECCOMP_NONE };
 enum retry_after { RETRY_AFTER_WINDOW, RETRY_AFTER_EXACT };
 /* What to do about thinking when the caller does not say: leave it to the model, or switch it. */
 enum think_default { THINK_UNSET, THINK_ON, THINK_OFF };
@@ -32,8 +33,10 @@ struct endpoint {
 struct settings {
     struct endpoint listen;
     struct endpoint operator_listen;
-    unsigned workers;     /* 0: auto, one a core */
-    const char *user;     /* to drop to; NULL: stay */
+    unsigned workers; /* 0: auto, one a core */
+    const char *user; /* to drop to; NULL: stay */
+    enum seccomp_rule seccomp;
+    bool core_dumps;
     int log_level;        /* enum log_level of log.h */
     const char *log_file; /* NULL: stderr */
     enum log_format log_format;
@@ -133,7 +136,8 @@ void snapshot_ref_more(struct snapshot *snapshot, unsigned count);
 /* Returns NULL: `snap = snapshot_unref(snap);` */
 struct snapshot *snapshot_unref(struct snapshot *snapshot);
 
-/* True, with the sentence, when going from `old` to `new` takes a restart (listen, operator_listen, workers, user). */
+/* True, with the sentence, when going from `old` to `new` takes a restart (listen, operator_listen, workers, user …).
+ */
 bool snapshot_needs_restart(const struct snapshot *old, const struct snapshot *new, struct text *why);
 
 /* The entry whose hash this is (constant time in the hash), or NULL. O(1). */

@@ -32,6 +32,7 @@ def defaults(fake_url, folder):
         "log_file": f"{folder}/access.log",
         "auth": {"enabled": True, "header_key": "X-Api-Key", "valid_keys": [KEY]},
         "rate_limit": {"enabled": False},
+        "core_dumps": os.geteuid() != 0 or None,  # where we are not root, else its /proc is shut to us
     }
 
 
@@ -133,10 +134,10 @@ class Gateway:
         self.wires.append(wire)
         return wire
 
-    def operator(self, path, method="GET"):
+    def operator(self, path, method="GET", host="localhost"):
         wire = self.operator_wire()
         try:
-            return wire.request(method, path, {"Connection": "close"}).answer(method)
+            return wire.request(method, path, {"Connection": "close"}, host=host).answer(method)
         finally:
             wire.close()
 

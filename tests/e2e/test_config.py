@@ -110,6 +110,8 @@ BAD = {
     "workers below one": ("workers: -1\n", ["workers"]),
     "both backends": ("backends: [{ name: a, url: http://localhost:1 }]\n", ["backends"]),
     "a url that is none": ("ollama_api: nowhere\n", ["ollama_api"]),
+    "an unknown rule": ("seccomp: sometimes\n", ["seccomp", "enforce"]),
+    "dumps, perhaps": ("core_dumps: perhaps\n", ["core_dumps"]),
     "a stripped field nobody knows": ("response_filter: { strip: [everything] }\n", ["strip"]),
     "an anchor": ("whitelist: &one { enabled: false }\n", []),
     "an alias": ("trusted_proxies: *one\n", []),

@@ -5,15 +5,22 @@ the build that is installed (`tests/run hardened`), since sanitizers keep freed 
 
 import json
 import os
+import pathlib
 import platform
 import re
+import resource
+import signal
+import socket
 import subprocess
+import threading
 
 import pytest
 
+import intruder
 import memory
 from fake import call, last_line, line
 from gateway import PROGRAM, chat_body
+from processes import free_port
 from wire import chunked, wait_for
 
 BUILT_WITH = PROGRAM.read_bytes()
@@ -77,6 +84,196 @@ def test_functions_are_marked_as_targets_of_jumps(function):
         pytest.skip("this processor has no such marks")
     text = tool("objdump", "-d", "--no-show-raw-insn", f"--disassemble={function}")
     assert re.search(rf"<{function}>:\n +[0-9a-f]+:\t{mark}", text), text[:2000]
+
+
+# The process --------------------------------------------------------------------------------------------------
+
+def threads_of(gateway):
+    """[{name: value}] of /proc/PID/task/*/status."""
+    found = []
+    for path in pathlib.Path(f"/proc/{gateway.process.pid}/task").glob("*/status"):
+        found.append(dict(line.split(":", 1) for line in path.read_text().splitlines()))
+    return [{name: value.strip() for name, value in thread.items()} for thread in found]
+
+
+def test_every_thread_is_under_the_filter(start_gateway):
+    gateway = start_gateway(workers=3)
+    assert gateway.chat().status == 200
+    threads = threads_of(gateway)
+    assert len(threads) >= 5  # control, log, workers
+    assert {thread["Seccomp"] for thread in threads} == {"2"}
+    assert {thread["NoNewPrivs"] for thread in threads} == {"1"}
+
+
+def test_calls_may_be_watched_or_free(start_gateway):
+    watched = start_gateway(seccomp="log")
+    watched.wait_log("seccomp is log")
+    assert watched.chat().status == 200
+    assert {thread["Seccomp"] for thread in threads_of(watched)} == {"2"}
+    free = start_gateway(seccomp="none")
+    assert {thread["Seccomp"] for thread in threads_of(free)} == {"0"}
+    assert {thread["NoNewPrivs"] for thread in threads_of(free)} == {"1"}
+
+
+SYSTEM_CALLS = {"execve": 59, "ptrace": 101, "setuid": 105}  # of x86_64
+
+
+@needs_root
+@pytest.mark.skipif(not is_x86, reason="registers are named for x86_64 only")
+@pytest.mark.parametrize("call_name", SYSTEM_CALLS)
+@pytest.mark.parametrize("who", ["control", "worker"])
+def test_whoever_has_broken_in_ends_the_process(start_gateway, who, call_name):
+    """A thread is made to do what only an attack does."""
+    gateway = start_gateway(workers=1)
+    gateway.ends_well = False
+    process = gateway.process.pid
+    newest = max(int(thread["Pid"]) for thread in threads_of(gateway))
+    intruder.inject(process, process if who == "control" else newest, SYSTEM_CALLS[call_name], 0, 0, 0)
+    assert gateway.wait_exit() == -signal.SIGSYS
+
+
+def test_nothing_is_dumped(start_gateway):
+    gateway = start_gateway(core_dumps=None)
+    soft, hard = resource.prlimit(gateway.process.pid, resource.RLIMIT_CORE)
+    assert (soft, hard) == (0, 0)
+    assert os.stat(f"/proc/{gateway.process.pid}/mem").st_uid == 0  # whose it is says that it cannot be dumped
+    gateway.ends_well = False
+    gateway.signal(signal.SIGABRT)
+    assert gateway.wait_exit() == -signal.SIGABRT
+    assert not list(gateway.folder.glob("core*"))
+
+
+@needs_root
+def test_root_gives_up_everything_for_the_user(start_gateway, folder):
+    os.chmod(folder, 0o777)
+    gateway = start_gateway(user="nobody", log_file=f"{folder}/access.log", operator_listen=f"127.0.0.1:{free_port()}")
+    assert gateway.line_of(gateway.chat())["status"] == "200"
+    for thread in threads_of(gateway):
+        assert set(thread["Uid"].split()) == {"65534"} and set(thread["Gid"].split()) == {"65534"}
+        assert set(thread["Groups"].split()) <= {"65534"}
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(thread[name], 16) == 0, name
+    assert os.stat(gateway.log_path).st_uid == 65534
+    assert os.stat(f"/proc/{gateway.process.pid}/mem").st_uid == 0
+
+
+@needs_root
+def test_the_user_can_open_its_log_again(start_gateway, folder):
+    os.chmod(folder, 0o777)
+    gateway = start_gateway(user="nobody", log_file=f"{folder}/access.log", operator_listen=f"127.0.0.1:{free_port()}")
+    first = gateway.chat()
+    gateway.line_of(first)
+    moved = gateway.log_path.rename(gateway.log_path.with_suffix(".1"))
+    gateway.signal(signal.SIGUSR1)
+    wait_for(gateway.log_path.exists)
+    gateway.line_of(gateway.chat())
+    gateway.log_path.write_text(moved.read_text() + gateway.log_path.read_text())  # so that the books balance
+
+
+# Under the filter a reload may still name hosts ---------------------------------------------------------------
+
+def test_a_reload_may_name_a_new_backend(start_gateway, start_fake, fake):
+    gateway = start_gateway()
+    for host in ("127.0.0.1", "localhost"):
+        other = start_fake()
+        other.script_lines(last_line(f"from {host}"))
+        gateway.write_config(ollama_api=f"http://{host}:{other.port}")
+        gateway.signal(signal.SIGHUP)
+        wait_for(lambda: gateway.chat().content == f"from {host}", what=host)
+    assert fake.seen() == []
+
+
+class NameServer:
+    """Answers every question for an address with 127.0.0.1, at port 53 of a loopback address of its own."""
+
+    def __init__(self):
+        self.asked = []
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for attempt in range(50):
+            self.address = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}.{attempt + 2}"
+            try:
+                self.socket.bind((self.address, 53))
+                break
+            except OSError:
+                continue
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while True:
+            question, who = self.socket.recvfrom(4096)
+            if not question:
+                return
+            end = question.index(b"\0", 12) + 5
+            kind = int.from_bytes(question[end - 4:end - 2], "big")
+            answer = b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4\x7f\0\0\1" if kind == 1 else b""
+            self.asked.append(question[12:end - 5])
+            self.socket.sendto(question[:2] + b"\x81\x80\0\1" + (b"\0\1" if answer else b"\0\0") + b"\0\0\0\0"
+                               + question[12:end] + answer, who)
+
+    def stop(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+            end.sendto(b"", (self.address, 53))
+        self.thread.join()
+        self.socket.close()
+
+
+def can_have_mounts_of_its_own():
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+MODULE = """
+#include <errno.h>
+#include <nss.h>
+#include <stdint.h>
+#include <string.h>
+
+/* As in the C library's nss.h of 2.34, which older ones keep to themselves. */
+struct tuple { struct tuple *next; char *name; int family; uint32_t addr[4]; uint32_t scopeid; };
+
+enum nss_status _nss_qgtest_gethostbyname4_r(const char *name, struct tuple **ret, char *buffer, size_t bytes, int *error,
+                                             int *h_error, int32_t *ttl)
+{
+    struct tuple *tuple = (struct tuple *)(((uintptr_t)buffer + 15) & ~(uintptr_t)15);
+    static char shown[] = "ollama.qg-module";
+
+    (void)ttl;
+    if (strcmp(name, shown) != 0 || bytes < sizeof *tuple + 16)
+        return *error = ENOENT, *h_error = 1, NSS_STATUS_NOTFOUND;
+    if (*ret)
+        tuple = *ret;
+    *tuple = (struct tuple){ .name = shown, .family = 2, .addr = { 0x0100007f } };
+    *ret = tuple;
+    return NSS_STATUS_SUCCESS;
+}
+"""
+
+
+@needs_root
+@pytest.mark.parametrize("host", ["ollama.qg-dns.example", "ollama.qg-module"])
+def test_a_reload_may_name_a_backend_that_dns_or_a_module_of_the_resolver_knows(start_gateway, start_fake, folder, host):
+    """The module is code: it is there before the filter, which lets none be loaded."""
+    if not can_have_mounts_of_its_own():
+        pytest.skip("no mount namespaces here")
+    server = NameServer()
+    try:
+        resolver, order, module = (pathlib.Path(folder) / name for name in ("resolv.conf", "nsswitch.conf", "module.c"))
+        resolver.write_text(f"nameserver {server.address}\noptions timeout:1 attempts:1\n")
+        order.write_text("passwd: files\n  hosts:\tfiles qgtest [!SUCCESS=continue TRYAGAIN=continue] dns\n")
+        module.write_text(MODULE)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", f"{folder}/libnss_qgtest.so.2", module], check=True)
+        mounts = f"mount --bind {resolver} /etc/resolv.conf && mount --bind {order} /etc/nsswitch.conf"
+        gateway = start_gateway(shell_wrap=f'exec unshare -m /bin/bash -c \'{mounts} && exec "$0" "$@"\' "$0" "$@"',
+                                environment_extra={"LD_LIBRARY_PATH": folder})
+        other = start_fake()
+        other.script_lines(last_line("from afar"), times=0)
+        gateway.write_config(ollama_api=f"http://{host}:{other.port}")
+        gateway.signal(signal.SIGHUP)
+        wait_for(lambda: gateway.chat().content == "from afar")
+        assert any(host.split(".")[1].encode() in question for question in server.asked) == ("dns" in host)
+        assert {thread["Seccomp"] for thread in threads_of(gateway)} == {"2"}
+    finally:
+        server.stop()
 
 
 # Keys, prompts and answers ------------------------------------------------------------------------------------
