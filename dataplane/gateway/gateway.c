@@ -155,6 +155,17 @@ static unsigned readiness(void *arg, struct slice *ret_body)
     return health_readiness(gateway->fleet, atomic_load(&gateway->is_draining), ret_body);
 }
 
+/* The control thread's, like the snapshot of that moment. */
+static bool knows_operator_host(void *arg, struct slice name)
+{
+    const struct settings *settings = &((const struct gateway *)arg)->snapshot->settings;
+
+    for (size_t i = 0; i < settings->operator_host_count; i++)
+        if (slice_is_nocase(name, slice_of(settings->operator_hosts[i])))
+            return true;
+    return slice_is_nocase(name, slice_of(settings->operator_listen.host));
+}
+
 static void count_breakers(struct gateway *gateway)
 {
     unsigned opened = 0;
@@ -474,6 +485,7 @@ static bool open_control(struct gateway *gateway, struct text *why)
         .socket = gateway->operator_socket,
         .print_metrics = print_metrics,
         .readiness = readiness,
+        .knows_host = knows_operator_host,
         .arg = gateway,
     };
 

@@ -3,9 +3,14 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <event2/http_struct.h>
+#include <event2/keyvalq_struct.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+#include "host.h"
 
 enum { MAX_HEAD_BYTES = 16 << 10, MAX_BODY_BYTES = 4096, TIMEOUT_S = 30, MAX_METRICS_BYTES = 16 << 20 };
 
@@ -13,6 +18,7 @@ struct operator
 {
     struct operator_options options;
     struct evhttp *http;
+    bool asks_for_host; /* it is no unix socket */
 };
 
 static void answer(struct evhttp_request *request, unsigned status, const char *type, struct slice body)
@@ -25,9 +31,34 @@ static void answer(struct evhttp_request *request, unsigned status, const char *
     (void)evbuffer_add(buffer, body.at, body.len);
     evhttp_send_reply(request, (int)status,
                       status == 200   ? "OK"
+                      : status == 403 ? "Forbidden"
                       : status == 404 ? "Not Found"
                                       : "Service Unavailable",
                       NULL);
+}
+
+static bool knows(const struct operator* operator, const char * field)
+{
+    struct slice name = { "", 0 };
+
+    return !field || host_is_no_name(slice_of(field), &name) ||
+           slice_is_nocase(name, SLICE("localhost")) || operator->options.knows_host(operator->options.arg, name);
+}
+
+/* Every Host that is given, and the one in a target with a scheme. False: answered. */
+static bool may_ask(struct evhttp_request *request, const struct operator* operator)
+{
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+    const struct evkeyval *field = evhttp_request_get_input_headers(request)->tqh_first;
+    bool may = !operator->asks_for_host || !uri || knows(operator, evhttp_uri_get_host(uri));
+
+    for (; may && operator->asks_for_host && field; field = field->next.tqe_next)
+        may = !slice_is_nocase(slice_of(field->key), SLICE("host")) || knows(operator, field->value);
+    if (!may)
+        answer(request, 403, "application/json",
+               SLICE("{\"error\":\"the operator's listener does not go by the name in Host; ask by address, or add the "
+                     "name to operator_hosts\"}"));
+    return may;
 }
 
 static void on_metrics(struct evhttp_request *request, void *arg)
@@ -35,6 +66,8 @@ static void on_metrics(struct evhttp_request *request, void *arg)
     struct operator* operator= arg;
     struct text out;
 
+    if (!may_ask(request, operator))
+        return;
     text_init(&out, MAX_METRICS_BYTES);
     operator->options.print_metrics(operator->options.arg, &out);
     answer(request, out.err ? 503 : 200, "text/plain; version=0.0.4; charset=utf-8", text_slice(&out));
@@ -43,25 +76,36 @@ static void on_metrics(struct evhttp_request *request, void *arg)
 
 static void on_healthz(struct evhttp_request *request, void *arg)
 {
-    (void)arg;
-    answer(request, 200, "application/json", SLICE("{\"status\":\"ok\"}"));
+    if (may_ask(request, arg))
+        answer(request, 200, "application/json", SLICE("{\"status\":\"ok\"}"));
 }
 
 static void on_readyz(struct evhttp_request *request, void *arg)
 {
     struct operator* operator= arg;
     struct slice body;
-    unsigned status = operator->options.readiness(operator->options.arg, &body);
+    unsigned status;
 
+    if (!may_ask(request, operator))
+        return;
+    status = operator->options.readiness(operator->options.arg, &body);
     answer(request, status, "application/json", body);
 }
 
 static void on_other(struct evhttp_request *request, void *arg)
 {
-    (void)arg;
-    answer(request, 404, "application/json",
-           SLICE("{\"error\":\"there is nothing at this path; the operator's listener has /metrics, /healthz and "
-                 "/readyz\"}"));
+    if (may_ask(request, arg))
+        answer(request, 404, "application/json",
+               SLICE("{\"error\":\"there is nothing at this path; the operator's listener has /metrics, /healthz and "
+                     "/readyz\"}"));
+}
+
+static bool is_unix(int socket)
+{
+    struct sockaddr_storage address = { 0 };
+    socklen_t bytes = sizeof address;
+
+    return getsockname(socket, (struct sockaddr *)&address, &bytes) == 0 && address.ss_family == AF_UNIX;
 }
 
 struct operator* operator_new(const struct operator_options *options)
@@ -71,6 +115,7 @@ struct operator* operator_new(const struct operator_options *options)
     if (!operator)
         return NULL;
     operator->options = * options;
+    operator->asks_for_host = !is_unix(options->socket);
     operator->http = evhttp_new(options->base);
     if (!operator->http || evhttp_accept_socket(operator->http, options->socket) != 0) {
         (void)close(options->socket);

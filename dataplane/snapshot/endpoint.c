@@ -129,6 +129,47 @@ void endpoint_print(const void *field, struct text *out)
     text_add_string(out, ((const struct endpoint *)field)->text);
 }
 
+static enum err host_read(struct conf_reading *reading, const struct conf_node *node, const char **ret_host)
+{
+    struct slice host;
+    enum err err = conf_string(reading, node, 1, HOST_MAX_BYTES, &host);
+
+    if (err != ERR_OK)
+        return err;
+    if (!is_host(host))
+        return conf_refuse(reading->conf, node, reading->why, "is not a host's name (without port and brackets)");
+    *ret_host = conf_keep(reading->arena, host);
+    return *ret_host ? ERR_OK : no_memory(reading, node);
+}
+
+enum err hosts_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node, void *field)
+{
+    struct settings *settings = &((struct snapshot_reading *)reading->owner)->snapshot->settings;
+    enum err err = conf_expect(reading, node, CONF_LIST);
+    const char **hosts;
+
+    (void)row;
+    if (err != ERR_OK)
+        return err;
+    hosts = arena_take(reading->arena, (node->count + 1) * sizeof *hosts);
+    if (!hosts)
+        return no_memory(reading, node);
+    *(const char *const **)field = hosts;
+    for (const struct conf_node *item = node->first; item && err == ERR_OK; item = item->next)
+        err = host_read(reading, item, &hosts[settings->operator_host_count++]);
+    return err;
+}
+
+void hosts_print(const void *field, struct text *out)
+{
+    const struct settings *settings = HOLDER(struct settings, operator_hosts, field);
+
+    text_add_char(out, '[');
+    for (size_t i = 0; i < settings->operator_host_count; i++)
+        text_printf(out, "%s%s", i ? ", " : "", settings->operator_hosts[i]);
+    text_add_char(out, ']');
+}
+
 /* Why the text is no URL of an Ollama, as words that follow "ollama_api"; NULL: it is one. */
 static const char *parse_url(struct slice text, struct slice *ret_host, uint16_t *ret_port)
 {

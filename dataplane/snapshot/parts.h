@@ -46,12 +46,14 @@ struct key_entry {
 enum err endpoint_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err ollama_api_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err cidrs_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err hosts_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err keys_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err models_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err think_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 void endpoint_print(const void *field, struct text *out);
 void ollama_api_print(const void *field, struct text *out);
 void cidrs_print(const void *field, struct text *out);
+void hosts_print(const void *field, struct text *out);
 void keys_print(const void *field, struct text *out);
 void models_print(const void *field, struct text *out);
 

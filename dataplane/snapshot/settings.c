@@ -198,6 +198,9 @@ static const struct conf_row rows[] = {
       .help = "system calls that the gateway has no use for: refused, told to the kernel's audit, or free" },
     { "core_dumps", CONF_BOOL, SETTING(core_dumps), "false",
       .help = "whether a crash leaves a core dump, and `user` may trace the process; both show keys and prompts" },
+    { "operator_hosts", CONF_OWN, SETTING(operator_hosts), "[]", .read = hosts_read, .print = hosts_print,
+      .is_live = true, .form = "a list of hosts' names",
+      .help = "by which names, beside localhost, addresses and that of operator_listen, the operator may ask" },
     { "trusted_proxies", CONF_OWN, SETTING(trusted_proxies), "[]", .read = cidrs_read, .print = cidrs_print,
       .is_live = true, .form = CIDRS_FORM, .help = "whose X-Forwarded-For is believed, read from the right" },
 

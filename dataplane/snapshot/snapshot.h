@@ -37,6 +37,8 @@ struct settings {
     const char *user; /* to drop to; NULL: stay */
     enum seccomp_rule seccomp;
     bool core_dumps;
+    const char *const *operator_hosts; /* names by which the operator may ask */
+    size_t operator_host_count;
     int log_level;        /* enum log_level of log.h */
     const char *log_file; /* NULL: stderr */
     enum log_format log_format;

@@ -112,6 +112,7 @@ BAD = {
     "a url that is none": ("ollama_api: nowhere\n", ["ollama_api"]),
     "an unknown rule": ("seccomp: sometimes\n", ["seccomp", "enforce"]),
     "dumps, perhaps": ("core_dumps: perhaps\n", ["core_dumps"]),
+    "a host that is none": ("operator_hosts: [\"a:80\"]\n", ["operator_hosts[1]"]),
     "a stripped field nobody knows": ("response_filter: { strip: [everything] }\n", ["strip"]),
     "an anchor": ("whitelist: &one { enabled: false }\n", []),
     "an alias": ("trusted_proxies: *one\n", []),

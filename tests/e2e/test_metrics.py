@@ -1,6 +1,7 @@
 """/metrics, /healthz, /readyz, and the operator listener, which only reads."""
 
 import re
+import signal
 
 import pytest
 
@@ -113,3 +114,60 @@ def test_a_broken_request_to_the_operator_listener_does_no_harm(gateway):
     wire.send_as_far_as_possible(b"\x00\xff" * 1000 + b"\r\n\r\n")
     wire.until_closed()
     assert gateway.operator("/healthz").status == 200
+
+
+# Who may ask the operator's listener --------------------------------------------------------------------------
+
+def status_for(gateway, host, path="/healthz"):
+    return gateway.operator(path, host=host).status
+
+
+def test_a_name_that_nobody_gave_to_the_operator_listener_is_refused(start_gateway):
+    """A browser that a foreign page has led here by DNS rebinding says that page's name."""
+    port = free_port()
+    gateway = start_gateway(operator_listen=f"127.0.0.1:{port}")
+    for path in ("/metrics", "/healthz", "/readyz", "/other"):
+        answer = gateway.operator(path, host=f"rebound.example:{port}")
+        assert answer.status == 403 and "operator_hosts" in answer.json["error"], path
+    for host in ("example", "localhost.example", "127.0.0.1.example", "[::1", "[example]", "127.1", "2130706433", "0x7f000001",
+                 "localhost\t.example", "exa mple"):
+        assert status_for(gateway, host) in (400, 403), host
+
+
+def test_addresses_and_localhost_need_no_name(start_gateway):
+    port = free_port()
+    gateway = start_gateway(operator_listen=f"127.0.0.1:{port}")
+    for host in ("localhost", "LocalHost.", "localhost:80", "127.0.0.1", f"127.0.0.1:{port}", "[::1]", f"[::1]:{port}", "10.1.2.3:9090",
+                 "[fd00::1]:9090"):
+        assert status_for(gateway, host) == 200, host
+    wire = gateway.operator_wire().send("GET /metrics HTTP/1.0\r\n\r\n")  # a probe of the old kind; no browser is one
+    assert wire.until_closed().startswith(b"HTTP/1.0 200")
+
+
+def test_every_host_that_is_given_counts(start_gateway):
+    port = free_port()
+    gateway = start_gateway(operator_listen=f"127.0.0.1:{port}")
+    for head in ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: rebound.example\r\n",
+                 "GET /metrics HTTP/1.1\r\nHost: rebound.example\r\nHost: localhost\r\n",
+                 "GET http://rebound.example/metrics HTTP/1.1\r\nHost: localhost\r\n",
+                 "GET /metrics HTTP/1.1\r\nhOST: rebound.example\r\n"):
+        said = gateway.operator_wire().send(f"{head}Connection: close\r\n\r\n").until_closed()
+        assert said.startswith(b"HTTP/1.1 403"), head
+
+
+def test_names_are_given_to_the_operator_listener_and_taken_by_a_reload(start_gateway):
+    gateway = start_gateway(operator_listen=f"127.0.0.1:{free_port()}", operator_hosts=["Node7.internal", "metrics"])
+    assert [status_for(gateway, host) for host in ("node7.INTERNAL:18790", "metrics", "node8.internal")] == [200, 200, 403]
+    gateway.write_config(operator_hosts=["node8.internal"])
+    gateway.signal(signal.SIGHUP)
+    wait_for(lambda: status_for(gateway, "node8.internal") == 200)
+    assert status_for(gateway, "metrics") == 403
+
+
+def test_the_operator_listeners_own_name_is_known(start_gateway):
+    gateway = start_gateway(operator_listen=f"localhost:{free_port()}")
+    assert status_for(gateway, "localhost") == 200
+
+
+def test_a_unix_socket_asks_for_no_name(gateway):
+    assert status_for(gateway, "rebound.example") == 200
