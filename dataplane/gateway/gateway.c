@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -105,6 +106,19 @@ static unsigned cap_connections(const struct settings *settings, bool says)
                  "(LimitNOFILE=) or lower max_connections",
                  settings->max_connections, (unsigned long long)limit.rlim_cur, (unsigned long long)room);
     return (unsigned)room;
+}
+
+/*
+ * The kernel doubles a process's table of descriptors when it is full, and where threads share the table it first waits
+ * until no core can still be reading the old one: 10 to 30 ms in which a worker that accepts stands still, and all its
+ * streams with it. While there is only one thread nothing has to be waited for, and the table never shrinks.
+ */
+static void widen_descriptors(const struct gateway *gateway)
+{
+    int fd = fcntl(gateway->news_fd, F_DUPFD_CLOEXEC, (int)(gateway->max_connections * 2 + OWN_DESCRIPTORS - 1));
+
+    if (fd >= 0)
+        (void)close(fd);
 }
 
 static unsigned count_workers(const struct settings *settings)
@@ -585,6 +599,7 @@ static bool open_rooms(struct gateway *gateway, struct text *why)
     if (!open_loop(gateway, why) || !open_sockets(gateway, why))
         return false;
     gateway->max_connections = cap_connections(settings, true);
+    widen_descriptors(gateway);
     if (sandbox_drop(settings->user, settings->core_dumps, why) != ERR_OK || !open_log(gateway, why))
         return false;
     log_thread_start();

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pathlib
 import re
 import resource
 import socket
@@ -287,6 +288,13 @@ def test_a_bare_port_listens_on_both_families(start_gateway):
 def test_localhost_tries_each_of_its_addresses(start_gateway, fake):
     gateway = start_gateway(ollama_api=f"http://localhost:{fake.port}")
     assert gateway.chat().status == 200
+
+
+def test_no_stream_stands_still_because_the_table_of_descriptors_grows(start_gateway):
+    """Growing it would stop a worker for tens of milliseconds, so it has its full size from the start."""
+    gateway = start_gateway(max_connections=600)
+    status = pathlib.Path(f"/proc/{gateway.process.pid}/status").read_text()
+    assert int(re.search(r"^FDSize:\s*(\d+)", status, re.M)[1]) >= 2 * 600
 
 
 def test_max_connections_is_capped_by_the_descriptor_limit_and_said_once(start_gateway):
