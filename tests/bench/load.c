@@ -2,8 +2,10 @@
  * bench_load - the load generator of tests/bench/run, which says what it is told and reads what it prints.
  *
  *   bench_load requests --port N --body FILE --connections N --warm-ms N --run-ms N
+ *   bench_load requests --port N --body FILE --connections N --warm-ms N --run-ms N --rate N
  *   bench_load streams  --port N --body FILE --connections N --tokens N --spread-ms N
- * and, with both, --pid N (whose cost to take), --path PATH, --key KEY, --expects STATUS.
+ *   bench_load start    --port N --body FILE [--core N] -- PROGRAM ARGUMENTS
+ * and, with all, --pid N (whose cost to take), --backend-pid N, --path PATH, --key KEY, --expects STATUS.
  */
 #include "load.h"
 
@@ -14,7 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -52,6 +54,15 @@ int load_connect(const struct load *load, void *who)
     return fd;
 }
 
+int load_wait(const struct load *load, struct epoll_event *events, int most, uint64_t until_us)
+{
+    uint64_t now_us = load_now_us();
+    uint64_t wait_us = until_us > now_us ? until_us - now_us : 0;
+    struct timespec wait = { .tv_sec = (time_t)(wait_us / 1000000), .tv_nsec = (long)(wait_us % 1000000) * 1000 };
+
+    return epoll_pwait2(load->epoll, events, most, &wait, NULL);
+}
+
 /* The kernel's ticks say how user and system time share what ran; the nanoseconds say how much it was. */
 void load_print_cost(const struct watch *before, const struct watch *after, uint64_t per)
 {
@@ -60,7 +71,13 @@ void load_print_cost(const struct watch *before, const struct watch *after, uint
     double system = (double)(after->system_ticks - before->system_ticks);
     double share = user + system > 0 ? user / (user + system) : 0;
 
-    printf("\"cpu_us\":%.3f,\"user_us\":%.3f,\"system_us\":%.3f", ran_us, ran_us * share, ran_us * (1 - share));
+    if (per && after->ran_ns > before->ran_ns)
+        printf("\"cpu_us\":%.3f,\"user_us\":%.3f,\"system_us\":%.3f,", ran_us, ran_us * share, ran_us * (1 - share));
+    printf("\"own_percent\":%.1f,\"callers_percent\":%.1f,\"backend_percent\":%.1f,\"busy_percent\":%.1f",
+           watch_percent(before, after, after->ran_ns - before->ran_ns),
+           watch_percent(before, after, after->own_ran_ns - before->own_ran_ns),
+           watch_percent(before, after, after->backend_ran_ns - before->backend_ran_ns),
+           watch_busy_percent(before, after));
 }
 
 static unsigned number(const char *text)
@@ -112,12 +129,21 @@ static void raise_file_limit(void)
 static void read_options(struct load *load, int argc, char **argv)
 {
     static const struct option names[] = {
-        { "port", required_argument, NULL, 'p' },    { "body", required_argument, NULL, 'b' },
-        { "key", required_argument, NULL, 'k' },     { "connections", required_argument, NULL, 'c' },
-        { "pid", required_argument, NULL, 'P' },     { "expects", required_argument, NULL, 'e' },
-        { "warm-ms", required_argument, NULL, 'w' }, { "run-ms", required_argument, NULL, 'r' },
-        { "tokens", required_argument, NULL, 't' },  { "spread-ms", required_argument, NULL, 's' },
-        { "path", required_argument, NULL, 'u' },    { NULL, 0, NULL, 0 },
+        { "port", required_argument, NULL, 'p' },
+        { "body", required_argument, NULL, 'b' },
+        { "key", required_argument, NULL, 'k' },
+        { "connections", required_argument, NULL, 'c' },
+        { "pid", required_argument, NULL, 'P' },
+        { "expects", required_argument, NULL, 'e' },
+        { "warm-ms", required_argument, NULL, 'w' },
+        { "run-ms", required_argument, NULL, 'r' },
+        { "tokens", required_argument, NULL, 't' },
+        { "spread-ms", required_argument, NULL, 's' },
+        { "path", required_argument, NULL, 'u' },
+        { "rate", required_argument, NULL, 'R' },
+        { "core", required_argument, NULL, 'C' },
+        { "backend-pid", required_argument, NULL, 'B' },
+        { NULL, 0, NULL, 0 },
     };
     const char *body = "", *key = "none", *path = "/v1/chat/completions";
     unsigned port = 0;
@@ -130,6 +156,7 @@ static void read_options(struct load *load, int argc, char **argv)
                          : option == 'r' ? &load->run_ms
                          : option == 't' ? &load->tokens
                          : option == 's' ? &load->spread_ms
+                         : option == 'R' ? &load->rate
                                          : NULL;
         if (option == '?')
             exit(EXIT_FAILURE);
@@ -139,29 +166,41 @@ static void read_options(struct load *load, int argc, char **argv)
             load->pid = (int)number(optarg);
         else if (option == 'e')
             load->expects = (int)number(optarg);
+        else if (option == 'B')
+            load->backend_pid = (int)number(optarg);
+        else if (option == 'C')
+            load->core = (int)number(optarg);
         else
             *(option == 'b' ? &body : option == 'u' ? &path : &key) = optarg;
     }
     load->to = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
     load->to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    load->command = argv + optind;
     make_request(load, body, path, key, port);
 }
 
 int main(int argc, char **argv)
 {
-    struct load load = { .expects = 200, .connections = 1, .run_ms = 1000, .tokens = 1 };
-    int status;
+    static const struct {
+        const char *name;
+        int (*run)(struct load *load);
+    } kinds[] = { { "requests", load_requests }, { "streams", load_streams }, { "start", load_start } };
+    struct load load = { .expects = 200, .connections = 1, .run_ms = 1000, .tokens = 1, .core = -1 };
+    int status = 2;
 
     if (argc < 2) {
-        fputs("usage: bench_load requests|streams --port N --body FILE …, see tests/bench/run\n", stderr);
+        fputs("usage: bench_load requests|streams|start --port N --body FILE …, see tests/bench/run\n", stderr);
         return 2;
     }
     read_options(&load, argc - 1, argv + 1);
     raise_file_limit();
+    (void)prctl(PR_SET_TIMERSLACK, 1); /* wake when it is time, not up to 50 us later */
     load.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (load.epoll < 0)
         give_up("epoll");
-    status = strcmp(argv[1], "streams") == 0 ? load_streams(&load) : load_requests(&load);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(argv[1], kinds[i].name) == 0)
+            status = kinds[i].run(&load);
     free(load.request);
     (void)close(load.epoll);
     return status;

@@ -1,4 +1,10 @@
-/* Every connection asks, reads its answer whole, and asks again, until the time is over. */
+/*
+ * Every connection asks, reads its answer whole, and asks again, until the time is over.
+ *
+ * With a rate the questions have their times beforehand, evenly, and each is asked by the connection that has been idle
+ * for the longest. One for which none is idle waits, and its latency counts from when it should have been asked: a slow
+ * answer is not allowed to hide those behind it.
+ */
 #include "load.h"
 #include "reply.h"
 #include "spread.h"
@@ -15,15 +21,22 @@ enum { EVENTS = 256, SCRATCH_BYTES = 64 << 10 };
 struct caller {
     int fd;
     size_t sent;
-    uint64_t asked_us;
+    uint64_t asked_us; /* with a rate: when it should have been */
+    struct caller *next_idle;
+    bool is_idle;
     struct reply reply;
 };
 
-static struct spread latency;
+static struct spread latency, delays; /* delays: of the questions, behind their times */
 static struct {
     uint64_t answers, wrong, broken, reconnects;
-    bool counts; /* the warming up is over */
+    uint64_t all; /* answers, those of the warming up too */
+    bool counts;  /* the warming up is over */
 } books;
+static struct {
+    struct caller *first, *last; /* idle ones */
+    uint64_t begin_us, asked;    /* when the first question is due, and how many have been asked */
+} schedule;
 static char scratch[SCRATCH_BYTES];
 
 static void send_more(struct caller *caller, const struct load *load)
@@ -45,6 +58,40 @@ static void ask(struct caller *caller, const struct load *load)
     send_more(caller, load);
 }
 
+static void rest(struct caller *caller)
+{
+    if (caller->is_idle)
+        return; /* its connection was closed meanwhile */
+    caller->is_idle = true;
+    caller->next_idle = NULL;
+    if (schedule.first)
+        schedule.last->next_idle = caller;
+    else
+        schedule.first = caller;
+    schedule.last = caller;
+}
+
+static uint64_t due_us(const struct load *load)
+{
+    return schedule.begin_us + schedule.asked * 1000000 / load->rate;
+}
+
+static void ask_what_is_due(const struct load *load)
+{
+    while (schedule.first && due_us(load) <= load_now_us()) {
+        struct caller *caller = schedule.first;
+        uint64_t due = due_us(load);
+
+        schedule.first = caller->next_idle;
+        caller->is_idle = false;
+        schedule.asked++;
+        if (books.counts)
+            spread_add(&delays, load_now_us() - due);
+        ask(caller, load);
+        caller->asked_us = due;
+    }
+}
+
 static void connect_again(struct caller *caller, const struct load *load)
 {
     (void)close(caller->fd);
@@ -53,10 +100,15 @@ static void connect_again(struct caller *caller, const struct load *load)
     caller->sent = 0;
     caller->asked_us = load_now_us();
     caller->fd = load_connect(load, caller); /* its first event sends */
+    if (load->rate) {
+        caller->sent = load->request_bytes; /* there is no question to send again */
+        rest(caller);
+    }
 }
 
 static void book(const struct caller *caller, const struct load *load)
 {
+    books.all++;
     if (!books.counts)
         return;
     books.answers++;
@@ -88,6 +140,8 @@ static bool read_once(struct caller *caller, const struct load *load)
     book(caller, load);
     if (caller->reply.closes)
         connect_again(caller, load);
+    else if (load->rate)
+        rest(caller);
     else
         ask(caller, load);
     return false;
@@ -98,8 +152,14 @@ static void serve(struct load *load, uint64_t until_us)
     struct epoll_event events[EVENTS];
 
     while (load_now_us() < until_us) {
-        int count = epoll_wait(load->epoll, events, EVENTS, 50);
+        uint64_t wake_us = until_us;
+        int count;
 
+        if (load->rate)
+            ask_what_is_due(load);
+        if (schedule.first && due_us(load) < until_us)
+            wake_us = due_us(load);
+        count = load_wait(load, events, EVENTS, wake_us);
         for (int i = 0; i < count; i++) {
             struct caller *caller = events[i].data.ptr;
 
@@ -112,17 +172,37 @@ static void serve(struct load *load, uint64_t until_us)
     }
 }
 
-static void print(const struct watch *before, const struct watch *after, uint64_t took_us)
+/* Questions that are due and were not asked: nobody was idle, because answers take too long. */
+static uint64_t behind(const struct load *load)
 {
-    printf("{\"answers\":%llu,\"wrong\":%llu,\"broken\":%llu,\"reconnects\":%llu,\"per_s\":%.1f,\"p50_us\":%.1f,\"p99_"
-           "us\":%.1f,"
-           "\"p999_us\":%.1f,\"resident\":%llu,",
-           (unsigned long long)books.answers, (unsigned long long)books.wrong, (unsigned long long)books.broken,
-           (unsigned long long)books.reconnects, (double)books.answers * 1e6 / (double)took_us,
-           spread_at(&latency, 0.5), spread_at(&latency, 0.99), spread_at(&latency, 0.999),
-           (unsigned long long)after->resident_bytes);
+    uint64_t due = load->rate ? (load_now_us() - schedule.begin_us) * load->rate / 1000000 : 0;
+
+    return due > schedule.asked + 1 ? due - schedule.asked - 1 : 0;
+}
+
+static void print(const struct watch *before, const struct watch *after, uint64_t took_us, const struct load *load)
+{
+    printf("{\"answers\":%llu,\"all_answers\":%llu,\"wrong\":%llu,\"broken\":%llu,\"reconnects\":%llu,\"behind\":%llu,",
+           (unsigned long long)books.answers, (unsigned long long)books.all, (unsigned long long)books.wrong,
+           (unsigned long long)books.broken, (unsigned long long)books.reconnects, (unsigned long long)behind(load));
+    printf("\"per_s\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"late_p99_us\":%.1f,",
+           (double)books.answers * 1e6 / (double)took_us, spread_at(&latency, 0.5), spread_at(&latency, 0.99),
+           spread_at(&latency, 0.999), spread_at(&delays, 0.99));
     load_print_cost(before, after, books.answers);
     printf("}\n");
+}
+
+static void open_all(struct load *load, struct caller *callers)
+{
+    for (unsigned i = 0; i < load->connections; i++) {
+        callers[i].asked_us = load_now_us();
+        callers[i].fd = load_connect(load, &callers[i]);
+        if (load->rate) {
+            callers[i].sent = load->request_bytes;
+            rest(&callers[i]);
+        }
+    }
+    schedule.begin_us = load_now_us();
 }
 
 int load_requests(struct load *load)
@@ -133,17 +213,14 @@ int load_requests(struct load *load)
 
     if (!callers)
         return EXIT_FAILURE;
-    for (unsigned i = 0; i < load->connections; i++) {
-        callers[i].asked_us = load_now_us();
-        callers[i].fd = load_connect(load, &callers[i]);
-    }
+    open_all(load, callers);
     serve(load, load_now_us() + load->warm_ms * 1000ull);
-    before = watch_look(load->pid);
+    before = watch_look(load->pid, load->backend_pid);
     books.counts = true;
     start_us = load_now_us();
     serve(load, start_us + load->run_ms * 1000ull);
-    after = watch_look(load->pid);
-    print(&before, &after, load_now_us() - start_us);
+    after = watch_look(load->pid, load->backend_pid);
+    print(&before, &after, load_now_us() - start_us, load);
     for (unsigned i = 0; i < load->connections; i++)
         (void)close(callers[i].fd);
     free(callers);

@@ -1,4 +1,4 @@
-/* Values below 64 have a place each; above, every doubling has 64 places. */
+/* Values below twice SPREAD_STEPS have a place each; above, every doubling has SPREAD_STEPS places. */
 #include "spread.h"
 
 static unsigned place_of(uint64_t value)

@@ -1,11 +1,11 @@
 /*
- * spread - how many values fell where: a histogram of durations in microseconds with 1/64 of relative error, and its
+ * spread - how many values fell where: a histogram of durations in microseconds with 1/256 of relative error, and its
  * percentiles. The memory is the caller's; zeroed is empty. One thread.
  */
 #pragma once
 #include <stdint.h>
 
-enum { SPREAD_STEPS = 64, SPREAD_OCTAVES = 32 };
+enum { SPREAD_STEPS = 256, SPREAD_OCTAVES = 32 };
 
 struct spread {
     uint64_t count;

@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { EVENTS = 512, SCRATCH_BYTES = 64 << 10, LINE_BYTES = 1024, STALL_US = 20000000 };
@@ -151,10 +150,7 @@ static uint64_t start_of(const struct load *load, unsigned index, uint64_t begin
 static void wait_and_serve(struct load *load, uint64_t until_us)
 {
     struct epoll_event events[EVENTS];
-    uint64_t now_us = load_now_us();
-    uint64_t wait_us = until_us > now_us ? until_us - now_us : 0;
-    struct timespec wait = { .tv_sec = (time_t)(wait_us / 1000000), .tv_nsec = (long)(wait_us % 1000000) * 1000 };
-    int count = epoll_pwait2(load->epoll, events, EVENTS, &wait, NULL);
+    int count = load_wait(load, events, EVENTS, until_us);
 
     for (int i = 0; i < count; i++) {
         struct stream *stream = events[i].data.ptr;
@@ -166,10 +162,8 @@ static void wait_and_serve(struct load *load, uint64_t until_us)
     }
 }
 
-static void print(const struct watch looks[3], uint64_t tokens, const struct load *load)
+static void print(const struct watch looks[2], int64_t grown_bytes, uint64_t tokens, const struct load *load)
 {
-    int64_t grown = (int64_t)(looks[2].resident_bytes - looks[0].resident_bytes);
-
     printf("{\"streams\":%u,\"tokens\":%llu,\"tokens_measured\":%llu,\"lost\":%llu,\"doubled\":%llu,\"reordered\":%llu,"
            "\"failed\":%llu,"
            "\"first_p50_us\":%.1f,\"first_p99_us\":%.1f,\"gap_p50_us\":%.1f,\"gap_p99_us\":%.1f,\"gap_p999_us\":%.1f,"
@@ -177,14 +171,15 @@ static void print(const struct watch looks[3], uint64_t tokens, const struct loa
            load->connections, (unsigned long long)books.tokens, (unsigned long long)tokens,
            (unsigned long long)books.lost, (unsigned long long)books.doubled, (unsigned long long)books.reordered,
            (unsigned long long)books.failed, spread_at(&first, 0.5), spread_at(&first, 0.99), spread_at(&gaps, 0.5),
-           spread_at(&gaps, 0.99), spread_at(&gaps, 0.999), (double)grown / load->connections);
-    load_print_cost(&looks[1], &looks[2], tokens);
+           spread_at(&gaps, 0.99), spread_at(&gaps, 0.999), (double)grown_bytes / load->connections);
+    load_print_cost(&looks[0], &looks[1], tokens);
     printf("}\n");
 }
 
 static void run(struct load *load, struct stream *streams)
 {
-    struct watch looks[3] = { watch_look(load->pid) }; /* before; all have begun; the first has ended */
+    struct watch looks[2] = { 0 }; /* all have begun; the first has ended */
+    struct watch_memory before = watch_memory(load->pid), then = before;
     uint64_t begin_us = load_now_us(), last_us = begin_us, tokens_before = 0, tokens_then = 0, seen = 0;
     unsigned opened = 0;
     bool is_measuring = false, has_measured = false;
@@ -197,13 +192,14 @@ static void run(struct load *load, struct stream *streams)
         wait_and_serve(load, opened < load->connections ? start_of(load, opened, begin_us) : load_now_us() + 100000);
         if (!is_measuring && books.started == load->connections && !books.over) {
             is_measuring = true;
-            looks[1] = watch_look(load->pid);
+            looks[0] = watch_look(load->pid, load->backend_pid);
             tokens_before = books.tokens;
         }
         if (is_measuring && !has_measured && books.over) {
             has_measured = true;
-            looks[2] = watch_look(load->pid);
+            looks[1] = watch_look(load->pid, load->backend_pid);
             tokens_then = books.tokens;
+            then = watch_memory(load->pid);
         }
         if (books.tokens + books.over != seen) {
             seen = books.tokens + books.over;
@@ -212,8 +208,8 @@ static void run(struct load *load, struct stream *streams)
     }
     books.failed += load->connections - books.over;
     if (!has_measured)
-        looks[1] = looks[2] = looks[0];
-    print(looks, tokens_then - tokens_before, load);
+        looks[1] = looks[0];
+    print(looks, (int64_t)(then.resident_bytes - before.resident_bytes), tokens_then - tokens_before, load);
 }
 
 int load_streams(struct load *load)

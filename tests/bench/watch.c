@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "load.h"
 
 static void read_all(const char *path, char *into, size_t room)
 {
@@ -53,24 +56,77 @@ static void read_ticks(int pid, struct watch *watch)
     watch->system_ticks = strtoull(at, &at, 10);
 }
 
-static uint64_t resident(int pid)
+/* From the line "cpu  user nice system idle iowait irq softirq steal …" of /proc/stat. */
+static uint64_t busy_ticks(void)
 {
-    char path[64], text[2048], *at;
+    char text[256], *at = text + 3;
+    uint64_t busy = 0;
 
-    (void)snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
-    read_all(path, text, sizeof text);
-    at = strstr(text, "\nRss:");
-    return at ? strtoull(at + 5, NULL, 10) * 1024 : 0;
+    read_all("/proc/stat", text, sizeof text);
+    for (int field = 0; field < 8; field++) {
+        uint64_t ticks = strtoull(at, &at, 10);
+        busy += field == 3 || field == 4 ? 0 : ticks;
+    }
+    return busy;
 }
 
-struct watch watch_look(int pid)
+struct watch watch_look(int pid, int backend_pid)
 {
-    struct watch watch = { 0 };
+    struct watch watch = { .at_us = load_now_us(), .own_ran_ns = ran_ns(getpid()), .busy_ticks = busy_ticks() };
 
+    if (backend_pid)
+        watch.backend_ran_ns = ran_ns(backend_pid);
     if (!pid)
         return watch;
     read_ticks(pid, &watch);
     watch.ran_ns = ran_ns(pid);
-    watch.resident_bytes = resident(pid);
     return watch;
+}
+
+double watch_percent(const struct watch *before, const struct watch *after, uint64_t ran_ns)
+{
+    uint64_t took_us = after->at_us - before->at_us;
+
+    return took_us ? (double)ran_ns / 10 / (double)took_us : 0;
+}
+
+double watch_busy_percent(const struct watch *before, const struct watch *after)
+{
+    uint64_t tick_ns = 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
+
+    return watch_percent(before, after, (after->busy_ticks - before->busy_ticks) * tick_ns);
+}
+
+static uint64_t kilobytes(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+
+    return at ? strtoull(at + strlen(name), NULL, 10) * 1024 : 0;
+}
+
+/* What everybody may read, also of a process that does not want to be looked at. */
+static uint64_t resident_roughly(int pid)
+{
+    char path[64], text[2048], *at;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/statm", pid);
+    read_all(path, text, sizeof text);
+    (void)strtoull(text, &at, 10);
+    return strtoull(at, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+struct watch_memory watch_memory(int pid)
+{
+    struct watch_memory memory = { 0 };
+    char path[64], text[2048];
+
+    if (!pid)
+        return memory;
+    (void)snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
+    read_all(path, text, sizeof text);
+    memory.resident_bytes = kilobytes(text, "\nRss:");
+    memory.own_bytes = kilobytes(text, "\nPss:");
+    if (!memory.resident_bytes)
+        memory.resident_bytes = resident_roughly(pid);
+    return memory;
 }
