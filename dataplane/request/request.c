@@ -316,12 +316,16 @@ static enum cause check_head(struct request *req, const struct http_head *head)
         return cause;
     if (id.len) {
         struct text decoded;
+        bool is_good;
         text_init(&decoded, 1024);
-        if (http_percent_decode(id, &decoded) && !decoded.err)
+        is_good = http_percent_decode(id, &decoded) && !decoded.err;
+        if (is_good)
             req->model_id = arena_copy(&req->arena, text_slice(&decoded));
+        if (decoded.err == ERR_NO_MEMORY || (is_good && !req->model_id.at))
+            cause = CAUSE_NO_MEMORY; /* the model may well exist */
         text_release(&decoded);
     }
-    return CAUSE_NONE;
+    return cause;
 }
 
 /* Row 7, and the fields about the body that we do not take. */
