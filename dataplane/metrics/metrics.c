@@ -102,10 +102,10 @@ static void count_model(struct metrics_shard *shard, const struct metrics_reques
 
 static struct slice status_class(unsigned status)
 {
-    static const struct slice classes[] = { { "", 0 },    { "1xx", 3 }, { "2xx", 3 },
-                                            { "3xx", 3 }, { "4xx", 3 }, { "5xx", 3 } };
+    static const struct slice classes[STATUS_CLASSES] = { { "", 0 },    { "1xx", 3 }, { "2xx", 3 },
+                                                          { "3xx", 3 }, { "4xx", 3 }, { "5xx", 3 } };
 
-    return classes[status / 100 < 6 ? status / 100 : 0];
+    return classes[status / 100 < STATUS_CLASSES ? status / 100 : 0];
 }
 
 enum { STATUS_CALLER_LEFT = 499 };

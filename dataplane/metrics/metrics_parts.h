@@ -17,7 +17,8 @@ enum {
     MAX_MODELS = 256, /* two directions of tokens each: 512 series */
     MAX_LABELS = 5,
     LABEL_BYTES = 160, /* longer ones are cut */
-    BUCKETS = 18       /* the last is +Inf */
+    STATUS_CLASSES = 6,
+    BUCKETS = 18 /* the last is +Inf */
 };
 
 enum request_label { LABEL_DIALECT, LABEL_MODEL, LABEL_BACKEND, LABEL_STATUS, LABEL_REASON };
@@ -36,6 +37,9 @@ struct names {
     unsigned strict_at; /* from this many on, only status and "other" are told apart */
     _Atomic unsigned count;
     struct label_set *sets[MAX_REQUEST_SETS];
+    /* For when there is no memory: a status, and "other" in all else. No request may go uncounted. */
+    struct label_set reserve[STATUS_CLASSES];
+    unsigned reserve_used;
 };
 
 /* What one thread has found out about numbers, so that it need not ask twice. Open addressing; 0: free. */

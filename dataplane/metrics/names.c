@@ -23,7 +23,8 @@ void names_init(struct names *names, unsigned label_count, unsigned max)
 void names_release(struct names *names)
 {
     for (unsigned i = 0; i < atomic_load_explicit(&names->count, memory_order_relaxed); i++)
-        free(names->sets[i]);
+        if (names->sets[i] < names->reserve || names->sets[i] >= names->reserve + STATUS_CLASSES)
+            free(names->sets[i]);
 }
 
 static uint64_t hash_labels(const struct slice *labels, unsigned count)
@@ -89,8 +90,21 @@ static int find(const struct names *names, uint64_t hash, const struct slice *la
     return -1;
 }
 
+/* One that needs no memory, for labels that are literals. NULL: all are used. */
+static struct label_set *set_of_reserve(struct names *names, uint64_t hash, const struct slice *literals)
+{
+    struct label_set *set;
+
+    if (names->reserve_used == STATUS_CLASSES)
+        return NULL;
+    set = &names->reserve[names->reserve_used++];
+    set->hash = hash;
+    memcpy(set->labels, literals, names->label_count * sizeof *literals);
+    return set;
+}
+
 /* Under the lock. */
-static int find_or_add(struct names *names, const struct slice *labels, unsigned max)
+static int find_or_add(struct names *names, const struct slice *labels, unsigned max, bool are_literals)
 {
     uint64_t hash = hash_labels(labels, names->label_count);
     unsigned count = atomic_load_explicit(&names->count, memory_order_relaxed);
@@ -100,6 +114,8 @@ static int find_or_add(struct names *names, const struct slice *labels, unsigned
     if (number >= 0 || count >= max)
         return number;
     set = set_new(hash, labels, names->label_count);
+    if (!set && are_literals)
+        set = set_of_reserve(names, hash, labels);
     if (!set)
         return -1;
     names->sets[count] = set;
@@ -112,17 +128,17 @@ static int add(struct names *names, const struct slice *labels)
 {
     struct slice folded[MAX_LABELS];
     bool is_models = names->label_count == 1;
-    int number = find_or_add(names, labels, names->folds_at);
+    int number = find_or_add(names, labels, names->folds_at, false);
 
     if (number >= 0)
         return number;
     memcpy(folded, labels, names->label_count * sizeof *folded);
     folded[is_models ? 0 : LABEL_MODEL] = SLICE("other");
-    number = find_or_add(names, folded, names->strict_at);
+    number = find_or_add(names, folded, names->strict_at, is_models);
     if (number >= 0 || is_models)
         return number;
     folded[LABEL_DIALECT] = folded[LABEL_BACKEND] = folded[LABEL_REASON] = SLICE("other");
-    return find_or_add(names, folded, names->max);
+    return find_or_add(names, folded, names->max, true); /* the status is a literal too: status_class() */
 }
 
 /* Cut and made valid UTF-8, into `room` of LABEL_BYTES. */
