@@ -1,6 +1,7 @@
 #include "backend.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -10,7 +11,8 @@
 #include "log.h"
 #include "snapshot.h"
 
-static void resolve(struct backend *backend)
+/* False: no memory. A host that does not resolve is looked up again later. */
+static bool resolve(struct backend *backend)
 {
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM }, *found = NULL;
     char port[8];
@@ -18,15 +20,18 @@ static void resolve(struct backend *backend)
 
     (void)snprintf(port, sizeof port, "%u", (unsigned)backend->port);
     result = getaddrinfo(backend->host, port, &hints, &found);
+    if (result == EAI_MEMORY || (result == EAI_SYSTEM && errno == ENOMEM))
+        return false;
     if (result != 0) {
         log_warn("backend %s: the host %s does not resolve (%s)", backend->name, backend->host, gai_strerror(result));
-        return;
+        return true;
     }
     for (struct addrinfo *info = found; info && backend->address_count < BACKEND_MAX_ADDRESSES; info = info->ai_next) {
         memcpy(&backend->addresses[backend->address_count], info->ai_addr, info->ai_addrlen);
         backend->address_bytes[backend->address_count++] = info->ai_addrlen;
     }
     freeaddrinfo(found);
+    return true;
 }
 
 static bool is_loopback(const struct sockaddr_storage *address)
@@ -65,8 +70,7 @@ struct backend *backend_new(const struct backend_rule *rule, const struct kind *
     if (!backend->name || !backend->host || !backend->authority)
         return backend_unref(backend);
     atomic_init(&backend->alive_ms, now_ms); /* it has BACKEND_NO_LIFE_MS to show itself */
-    resolve(backend);
-    return name_loopback(backend) ? backend : backend_unref(backend);
+    return resolve(backend) && name_loopback(backend) ? backend : backend_unref(backend);
 }
 
 struct backend *backend_ref(struct backend *backend)

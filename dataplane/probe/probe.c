@@ -56,6 +56,8 @@ struct prober {
     struct event *tick;
     struct wheel wheel;
     struct upstream_pool *pool;
+    struct fleet *fleet; /* counted; the one that is watched */
+    bool misses_some;    /* there was no memory to watch all of it */
     struct patient *patients;
     struct probe *done; /* freed at the next tick: callbacks up the stack still hold them */
     void (*on_news)(void *arg);
@@ -316,6 +318,42 @@ static void forget_unwatched(struct prober *prober)
     }
 }
 
+static struct patient *find(struct prober *prober, const struct backend *backend)
+{
+    for (struct patient *patient = prober->patients; patient; patient = patient->next)
+        if (patient->backend == backend)
+            return patient;
+    return NULL;
+}
+
+static struct patient *patient_new(struct prober *prober, struct backend *backend)
+{
+    struct patient *patient = calloc(1, sizeof *patient);
+
+    if (!patient)
+        return NULL;
+    patient->prober = prober;
+    patient->backend = backend_ref(backend);
+    patient->next = prober->patients;
+    prober->patients = patient;
+    return patient;
+}
+
+/* A backend that there is no memory for yet is taken in at a later tick. */
+static void watch_fleet(struct prober *prober)
+{
+    prober->misses_some = false;
+    for (size_t i = 0; i < prober->fleet->count; i++) {
+        struct patient *patient = find(prober, prober->fleet->backends[i]);
+        if (!patient)
+            patient = patient_new(prober, prober->fleet->backends[i]);
+        if (patient)
+            patient->is_watched = true;
+        else
+            prober->misses_some = true;
+    }
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct prober *prober = arg;
@@ -328,6 +366,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     wheel_turn(&prober->wheel, now_ms);
     free_done(prober);
     forget_unwatched(prober);
+    if (prober->misses_some)
+        watch_fleet(prober);
     for (struct patient *patient = prober->patients; patient; patient = patient->next)
         look_after(patient, now_ms);
     upstream_pool_go_on(prober->pool);
@@ -366,35 +406,20 @@ void prober_free(struct prober *prober)
         prober->patients = patient->next;
         patient_free(patient);
     }
+    (void)fleet_unref(prober->fleet);
     upstream_pool_free(prober->pool);
     if (prober->tick)
         event_free(prober->tick);
     free(prober);
 }
 
-static struct patient *find(struct prober *prober, const struct backend *backend)
-{
-    for (struct patient *patient = prober->patients; patient; patient = patient->next)
-        if (patient->backend == backend)
-            return patient;
-    return NULL;
-}
-
 void prober_watch(struct prober *prober, struct fleet *fleet)
 {
+    (void)fleet_unref(prober->fleet);
+    prober->fleet = fleet_ref(fleet);
     for (struct patient *patient = prober->patients; patient; patient = patient->next)
         patient->is_watched = false;
-    for (size_t i = 0; i < fleet->count; i++) {
-        struct patient *patient = find(prober, fleet->backends[i]);
-        if (!patient && (patient = calloc(1, sizeof *patient))) {
-            patient->prober = prober;
-            patient->backend = backend_ref(fleet->backends[i]);
-            patient->next = prober->patients;
-            prober->patients = patient;
-        }
-        if (patient)
-            patient->is_watched = true;
-    }
+    watch_fleet(prober);
     prober_nudge(prober);
 }
 
