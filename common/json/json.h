@@ -25,9 +25,9 @@
  * because Go's decoder behind us does not tell those apart (nor the long s and the Kelvin sign from s and k);
  * objects that are skipped keep theirs.
  * The reader borrows the text, 4 GiB at most; any thread; the text must outlive every slice taken from it.
- * Everything else in the project uses jansson; it also judges this reader (tests/fuzz/fuzz_json.c). jansson
- * has functions named json_object, json_array, json_string and json_null too: so ours have other names for the
- * linker, and a source file includes one of the two headers, not both.
+ * jansson judges this reader in the tests (tests/fuzz/fuzz_json.c). It has functions named json_object, json_array,
+ * json_string and json_null too: so ours have other names for the linker, and a source file includes one of the two
+ * headers, not both.
  */
 #pragma once
 #include <stdbool.h>

@@ -55,7 +55,7 @@ struct listing {
 /* Immutable, counted. */
 struct catalog {
     atomic_uint refs;
-    size_t count;
+    size_t count, room;
     struct listing *listings; /* sorted by name; cloud names left out */
 };
 

@@ -1,10 +1,12 @@
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend.h"
 #include "clock.h"
+#include "json.h"
 #include "snapshot.h"
+
+enum { MAX_NAME_BYTES = 4096 }; /* of a string in the list; a model whose name is longer is left out */
 
 struct catalog *backend_catalog(struct backend *backend)
 {
@@ -66,49 +68,115 @@ const struct listing *catalog_find(const struct catalog *catalog, struct slice n
     return NULL;
 }
 
-static unsigned capabilities_of(json_t *list)
+/* ---- reading a list ---- */
+
+/* One entry of the list while it is read. */
+struct entry {
+    struct text model, name, modified;
+    unsigned capabilities;
+    bool has_capabilities, is_remote;
+};
+
+/* The next value if it is a string; whatever else it is, it is passed over. */
+static void read_text(struct json_reader *reader, struct text *out)
+{
+    struct json_string string;
+
+    text_clear(out);
+    if (json_peek(reader) != JSON_STRING)
+        (void)json_skip(reader, NULL);
+    else if (json_string(reader, &string))
+        json_string_decode(&string, out);
+}
+
+static unsigned capability_of(const struct json_string *word)
 {
     static const struct {
         const char *word;
         enum capability capability;
     } words[] = { { "completion", CAN_COMPLETE }, { "tools", CAN_TOOLS },     { "thinking", CAN_THINK },
                   { "vision", CAN_SEE },          { "embedding", CAN_EMBED }, { "insert", CAN_INSERT } };
-    unsigned capabilities = 0;
-    json_t *item;
-    size_t i;
 
-    json_array_foreach(list, i,
-                       item) for (size_t k = 0; k < sizeof words / sizeof *words;
-                                  k++) if (json_is_string(item) && strcmp(json_string_value(item), words[k].word) == 0)
-        capabilities |= words[k].capability;
-    return capabilities;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (json_string_is(word, words[i].word))
+            return words[i].capability;
+    return 0;
+}
+
+static void read_capabilities(struct json_reader *reader, struct entry *entry)
+{
+    struct json_string word;
+
+    if (json_peek(reader) != JSON_ARRAY) {
+        (void)json_skip(reader, NULL);
+        return;
+    }
+    entry->has_capabilities = json_array(reader);
+    while (json_element(reader)) {
+        if (json_peek(reader) != JSON_STRING)
+            (void)json_skip(reader, NULL);
+        else if (json_string(reader, &word))
+            entry->capabilities |= capability_of(&word);
+    }
+}
+
+static void read_entry(struct json_reader *reader, struct entry *entry)
+{
+    struct json_string key;
+
+    (void)json_object(reader, NULL);
+    while (json_member(reader, NULL, &key)) {
+        if (json_string_is(&key, "model"))
+            read_text(reader, &entry->model);
+        else if (json_string_is(&key, "name"))
+            read_text(reader, &entry->name);
+        else if (json_string_is(&key, "modified_at"))
+            read_text(reader, &entry->modified);
+        else if (json_string_is(&key, "capabilities"))
+            read_capabilities(reader, entry);
+        else {
+            entry->is_remote |= json_string_is(&key, "remote_host");
+            (void)json_skip(reader, NULL);
+        }
+    }
+}
+
+/* Room for one more. */
+static bool reserve(struct catalog *catalog)
+{
+    size_t room = catalog->room ? catalog->room * 2 : 8;
+    struct listing *listings;
+
+    if (catalog->count < catalog->room)
+        return true;
+    listings = reallocarray(catalog->listings, room, sizeof *listings);
+    if (!listings)
+        return false;
+    catalog->listings = listings;
+    catalog->room = room;
+    return true;
 }
 
 /* False: no memory. A list that lacks a model for that reason is worse than the last one. */
-static bool add_listing(struct catalog *catalog, json_t *model)
+static bool add_listing(struct catalog *catalog, const struct entry *entry)
 {
-    bool is_good = true;
-    const char *shown = json_string_value(json_object_get(model, "model"));
-    const char *modified = json_string_value(json_object_get(model, "modified_at"));
-    json_t *capabilities = json_object_get(model, "capabilities");
-    struct listing *listing = &catalog->listings[catalog->count];
+    const struct text *shown = entry->model.len ? &entry->model : &entry->name;
     struct text name;
+    bool is_good = true;
 
-    if (!shown)
-        shown = json_string_value(json_object_get(model, "name"));
     text_init(&name, 512);
     /* What runs elsewhere is not ours to offer: cloud names, and entries that say they are remote. */
-    if (shown && model_name_normalise(slice_of(shown), &name) && !model_name_is_cloud(text_slice(&name)) &&
-        !json_object_get(model, "remote_host")) {
-        int64_t modified_s = modified ? clock_parse_rfc3339(modified, strlen(modified)) : -1;
+    if (!entry->is_remote && model_name_normalise(text_slice(shown), &name) &&
+        !model_name_is_cloud(text_slice(&name)) && (is_good = reserve(catalog))) {
+        int64_t modified_s = clock_parse_rfc3339(text_string(&entry->modified), entry->modified.len);
+        struct listing *listing = &catalog->listings[catalog->count++]; /* with what it has, for catalog_unref() */
         *listing = (struct listing){
             .name = strdup(text_string(&name)),
-            .shown = strdup(shown),
+            .shown = strdup(text_string(shown)),
             .modified_s = modified_s < 0 ? 0 : modified_s,
-            .capabilities = capabilities_of(capabilities),
-            .has_capabilities = json_is_array(capabilities),
+            .capabilities = entry->capabilities,
+            .has_capabilities = entry->has_capabilities,
         };
-        catalog->count++; /* with what it has, for catalog_unref() */
         is_good = listing->name && listing->shown;
     }
     is_good &= name.err != ERR_NO_MEMORY;
@@ -116,25 +184,58 @@ static bool add_listing(struct catalog *catalog, json_t *model)
     return is_good;
 }
 
+/* False: no memory. */
+static bool take_entry(struct json_reader *reader, struct catalog *catalog)
+{
+    struct entry entry = { 0 };
+    bool is_good;
+
+    text_init(&entry.model, MAX_NAME_BYTES);
+    text_init(&entry.name, MAX_NAME_BYTES);
+    text_init(&entry.modified, MAX_NAME_BYTES);
+    if (json_peek(reader) == JSON_OBJECT)
+        read_entry(reader, &entry);
+    else
+        (void)json_skip(reader, NULL);
+    is_good = entry.model.err != ERR_NO_MEMORY && entry.name.err != ERR_NO_MEMORY &&
+              entry.modified.err != ERR_NO_MEMORY && add_listing(catalog, &entry);
+    text_release(&entry.model);
+    text_release(&entry.name);
+    text_release(&entry.modified);
+    return is_good;
+}
+
+static struct catalog *read_models(struct json_reader *reader)
+{
+    struct catalog *catalog = json_array(reader) ? calloc(1, sizeof *catalog) : NULL;
+
+    if (!catalog)
+        return NULL;
+    atomic_init(&catalog->refs, 1);
+    while (json_element(reader))
+        if (!take_entry(reader, catalog))
+            return catalog_unref(catalog);
+    return catalog;
+}
+
 struct catalog *catalog_parse_tags(struct slice body)
 {
-    json_t *root = json_loadb(body.at, body.len, JSON_ALLOW_NUL, NULL);
-    json_t *models = json_object_get(root, "models"), *model;
+    struct json_reader reader;
+    struct json_string key;
     struct catalog *catalog = NULL;
-    size_t i;
+    bool is_good;
 
-    if (json_is_array(models) && (catalog = calloc(1, sizeof *catalog))) {
-        atomic_init(&catalog->refs, 1);
-        catalog->listings = calloc(json_array_size(models) + 1, sizeof *catalog->listings);
-        bool is_good = catalog->listings != NULL;
-        if (is_good)
-            json_array_foreach(models, i, model) is_good &= add_listing(catalog, model);
-        if (!is_good) {
-            catalog = catalog_unref(catalog);
-        } else {
-            qsort(catalog->listings, catalog->count, sizeof *catalog->listings, by_name);
-        }
+    json_open(&reader, body, JSON_MAX_DEPTH);
+    is_good = json_object(&reader, NULL);
+    while (is_good && json_member(&reader, NULL, &key)) {
+        if (!catalog && json_string_is(&key, "models"))
+            is_good = (catalog = read_models(&reader));
+        else
+            (void)json_skip(&reader, NULL);
     }
-    json_decref(root);
+    if (!is_good || !json_close(&reader))
+        return catalog_unref(catalog);
+    if (catalog && catalog->count)
+        qsort(catalog->listings, catalog->count, sizeof *catalog->listings, by_name);
     return catalog;
 }
