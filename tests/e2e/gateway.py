@@ -53,8 +53,9 @@ def merged(config, changes):
 
 class Gateway:
     def __init__(self, folder, fake_url, environment_extra=None, arguments=(), preexec=None, pass_fds=(),
-                 shell_wrap=None, is_ready_wanted=True, **changes):
+                 shell_wrap=None, is_ready_wanted=True, program=PROGRAM, **changes):
         self.folder = pathlib.Path(folder)
+        self.program = program
         self.config_path = self.folder / "config.yaml"
         self.errors_path = self.folder / "stderr"
         self.wires = []
@@ -90,7 +91,7 @@ class Gateway:
         self.config_path.chmod(0o600)
 
     def spawn(self):
-        command = [PROGRAM, "--config", self.config_path, *self.arguments]
+        command = [self.program, "--config", self.config_path, *self.arguments]
         if self.shell_wrap:
             command = ["/bin/bash", "-c", self.shell_wrap, *command]
         with open(self.errors_path, "ab") as errors:
