@@ -1,6 +1,7 @@
 #include "operator.h"
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/http_struct.h>
@@ -108,6 +109,16 @@ static bool is_unix(int socket)
     return getsockname(socket, (struct sockaddr *)&address, &bytes) == 0 && address.ss_family == AF_UNIX;
 }
 
+/*
+ * A connection that closes its socket itself. Left to evhttp, the socket is closed first and taken out of the loop
+ * after that, when its number may be a worker's connection already.
+ */
+static struct bufferevent *make_connection(struct event_base *base, void *arg)
+{
+    (void)arg;
+    return bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+}
+
 struct operator* operator_new(const struct operator_options *options)
 {
     struct operator* operator= calloc(1, sizeof *operator);
@@ -122,6 +133,7 @@ struct operator* operator_new(const struct operator_options *options)
         operator_free(operator);
         return NULL;
     }
+    evhttp_set_bevcb(operator->http, make_connection, NULL);
     evhttp_set_allowed_methods(operator->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
     evhttp_set_max_headers_size(operator->http, MAX_HEAD_BYTES);
     evhttp_set_max_body_size(operator->http, MAX_BODY_BYTES);
