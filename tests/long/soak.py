@@ -1,7 +1,9 @@
 """
 One gateway under mixed load for a long time: good requests, refused ones, callers who leave, who read slowly or not at all;
 beside that reloads, good and bad, rotated logs, and a backend that dies, freezes and comes back.
-Checked: every answer as it comes; memory and descriptors stay where they are; at the end every book says the same.
+Checked: every answer as it comes; memory and descriptors stay where they are; at the end every book says the same: what
+callers sent and were told, what is in the log and what the metrics count, by status and token.
+A line a minute, the checks at the end, the verdict; the exit status says the same. Needs nobody.
 
     soak.py MINUTES
 """
@@ -20,18 +22,18 @@ import time
 from fake import Fake
 from gateway import ACCESS_LINE, KEY, Gateway, chat_body
 from processes import open_descriptors, resident_bytes
-from wire import Cut, wait_for
+from wire import Cut, Wire, wait_for
 
 LOADERS, WORKERS = 24, 2
-SAMPLE_S, TROUBLE_S = 2, 5
-WRITE_TIMEOUT_S = 5
+SAMPLE_S, TROUBLE_S, REPORT_S = 2, 5, 60
+WRITE_TIMEOUT_S, HEAD_TIMEOUT_S = 5, 8  # the second longer than a busy machine holds up a caller who has connected
 KEPT_S = 60  # as long as an idle connection to a backend is kept
 FEW_KEY = "a-key-with-few-requests"
 PATH = "/v1/chat/completions"
 AWAY = (502, 503, 504)  # while the backend is dead or frozen
 BEARER = [("Authorization", f"Bearer {KEY}")]
 SETTINGS = dict(
-    workers=WORKERS, write_timeout=f"{WRITE_TIMEOUT_S}s", head_timeout="2s", heartbeat_interval="1s", commit_after="1s",
+    workers=WORKERS, write_timeout=f"{WRITE_TIMEOUT_S}s", head_timeout=f"{HEAD_TIMEOUT_S}s", heartbeat_interval="1s", commit_after="1s",
     rate_limit={"enabled": True, "max_requests": 1000000, "window_seconds": 60},
     auth={"valid_keys": [KEY, {"key": FEW_KEY, "name": "few", "max_requests": 20}]})
 
@@ -217,26 +219,49 @@ MIX = {whole: 30, stream: 30, kept: 10, pipelined: 10, refused: 15, limited: 5, 
        leaves_before_the_answer: 6, stops_in_the_head: 2, reads_slowly: 1, reads_nothing: 1}
 
 
+class CountingWire(Wire):
+    """Counts the answers whose head came."""
+
+    def __init__(self, load, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.load = load
+
+    def head(self, method="POST"):
+        answer = super().head(method)
+        if answer.status != 100:
+            with self.load.lock:
+                self.load.told[answer.status] += 1
+        return answer
+
+
 class Load:
-    """The callers. `sent` counts requests, `wrong` keeps what was not as it should be."""
+    """The callers. `sent` counts requests, `told` the statuses that came, `wrong` keeps what was not as it should be."""
 
     def __init__(self, gateway):
         self.gateway = gateway
         self.ends = threading.Event()
         self.lock = threading.Lock()
         self.sent = 0
+        self.told = collections.Counter()
+        gateway.wire = self.wire
         self.done = collections.Counter()
         self.wrong = []
         self.threads = [threading.Thread(target=self.run, args=(number,)) for number in range(LOADERS)]
+
+    def wire(self, source=None, **options):
+        """A caller's connection; the gateway keeps no list of so many."""
+        return CountingWire(self, ("127.0.0.1", self.gateway.port), source, **options)
 
     def run(self, number):
         chance = random.Random(number)
         while not self.ends.is_set():
             case, = chance.choices(list(MIX), list(MIX.values()))
+            began = time.monotonic()
             try:
                 case(self.gateway, chance, self.count)
             except Exception as wrong:  # whatever it is, it is a finding
-                self.note(f"{time.strftime('%X')} {case.__name__}: {type(wrong).__name__}: {str(wrong)[:600]}")
+                self.note(f"{time.strftime('%X')} {case.__name__}, after {time.monotonic() - began:.1f} s: "
+                          f"{type(wrong).__name__}: {str(wrong)[:600]}")
             with self.lock:
                 self.done[case.__name__] += 1
 
@@ -268,7 +293,7 @@ class Trouble(threading.Thread):
         self.load, self.gateway, self.fake = load, load.gateway, fake
         self.chance = random.Random(1)
         self.done = collections.Counter()
-        self.lines = 0  # in logs that were rotated away
+        self.old = Book()  # of logs that were rotated away
         self.rotated = None
 
     def run(self):
@@ -309,7 +334,7 @@ class Trouble(threading.Thread):
 
     def count_rotated(self):
         if self.rotated:
-            self.lines += count_lines(self.rotated)
+            self.old.read(self.rotated)
             self.rotated.unlink()
             self.rotated = None
 
@@ -324,24 +349,63 @@ class Trouble(threading.Thread):
         self.fake.thaw()
 
 
-def count_lines(path):
-    with open(path, errors="replace") as log:
-        return sum(1 for line in log if ACCESS_LINE.match(line.rstrip("\n")))
+class Book:
+    """What access lines say, added up."""
+
+    def __init__(self):
+        self.lines = self.prompt_tokens = self.completion_tokens = 0
+        self.statuses = collections.Counter()
+
+    def read(self, path):
+        with open(path, errors="replace") as log:
+            for line in log:
+                if match := ACCESS_LINE.match(line.rstrip("\n")):
+                    fields = dict(pair.split("=", 1) for pair in match["rest"].split())
+                    self.lines += 1
+                    self.statuses[int(match["status"])] += 1
+                    self.prompt_tokens += int(fields.get("prompt_tokens", 0))
+                    self.completion_tokens += int(fields.get("completion_tokens", 0))
+        return self
+
+    def plus(self, path):
+        """With another log that may still grow."""
+        both = Book()
+        for name, value in vars(self).items():
+            setattr(both, name, value + 0 if isinstance(value, int) else value.copy())
+        return both.read(path)
+
+    def classes(self):
+        found = collections.Counter()
+        for status, count in self.statuses.items():
+            found[f"{status // 100}xx"] += count
+        return dict(sorted(found.items()))
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------------
 
-def watch(load, seconds):
-    """[(resident bytes, descriptors)], until the time is over or the gateway is gone."""
+def watch(load, trouble, seconds):
+    """[(resident bytes, descriptors)], until the time is over or the gateway is gone. Says a line a minute."""
     samples = []
-    ends_at = time.monotonic() + seconds
-    while time.monotonic() < ends_at:
+    began = reported = time.monotonic()
+    while time.monotonic() < began + seconds:
         load.ends.wait(SAMPLE_S)
         if load.gateway.process.poll() is not None:
             load.note(f"the gateway ended with {load.gateway.process.returncode}: {load.gateway.errors[-3000:]}")
             break
         samples.append((resident_bytes(load.gateway.process.pid), open_descriptors(load.gateway.process.pid)))
+        if time.monotonic() - reported >= REPORT_S:
+            reported += REPORT_S
+            print(f"{(time.monotonic() - began) / 60:4.0f} min: {load.sent} requests, {sum(trouble.done.values())} events, "
+                  f"{samples[-1][0] / 2**20:.1f} MiB, {samples[-1][1]} descriptors, {len(load.wrong)} wrong", flush=True)
     return samples
+
+
+def slope(values):
+    """The growth an hour of a straight line through the samples, without the first fifth."""
+    values = values[len(values) // 5:]
+    middle, mean = (len(values) - 1) / 2, statistics.mean(values)
+    steps = sum((at - middle) ** 2 for at in range(len(values)))
+    return sum((at - middle) * (value - mean) for at, value in enumerate(values)) / steps * 3600 / SAMPLE_S
 
 
 def growth(values):
@@ -366,7 +430,8 @@ def check_flat(checks, samples):
     resident, descriptors = zip(*samples)
     before, after = growth(resident)
     checks.add("memory is flat", after <= before * 1.05 + (1 << 20),
-               f"{before / 2**20:.1f} MiB, later {after / 2**20:.1f} MiB, at most {max(resident) / 2**20:.1f} MiB")
+               f"{before / 2**20:.1f} MiB, later {after / 2**20:.1f} MiB, at most {max(resident) / 2**20:.1f} MiB, "
+               f"{slope(resident) / 2**20:+.2f} MiB an hour")
     before, after = growth(descriptors)
     checks.add("descriptors are flat", after <= before + LOADERS / 2, f"{before}, later {after}, at most {max(descriptors)}")
 
@@ -375,11 +440,11 @@ def check_books(checks, load, trouble, descriptors_before):
     gateway = load.gateway
 
     def books():
-        return {"sent": load.sent, "lines and dropped": trouble.lines + count_lines(gateway.log_path) +
-                int(gateway.metric("log_dropped_total")), "requests_total": int(gateway.metric("requests_total"))}
+        book = trouble.old.plus(gateway.log_path)
+        return {"sent": load.sent, "lines": book.lines, "requests_total": int(gateway.metric("requests_total"))}
 
     def rest():
-        return {name: int(gateway.metric(name)) for name in ("in_flight", "backend_running", "connections_open")}
+        return {name: int(gateway.metric(name)) for name in ("in_flight", "backend_running", "connections_open", "body_bytes")}
 
     with contextlib.suppress(AssertionError):
         wait_for(lambda: not any(rest().values()), 20, "rest")
@@ -388,10 +453,25 @@ def check_books(checks, load, trouble, descriptors_before):
     with contextlib.suppress(AssertionError):
         wait_for(lambda: len(set(books().values())) == 1, 10, "equal books")
     checks.add("the books are equal", len(set(books().values())) == 1, books())
+    checks.add("no line was dropped", gateway.metric("log_dropped_total") == 0, int(gateway.metric("log_dropped_total")))
+    compare_books(checks, load, trouble.old.plus(gateway.log_path))
     with contextlib.suppress(AssertionError):
         wait_for(lambda: open_descriptors(gateway.process.pid) <= descriptors_before, KEPT_S + 10, "the descriptors")
     now = open_descriptors(gateway.process.pid)
     checks.add("all descriptors were given back", now <= descriptors_before, f"{descriptors_before} before, {now} now")
+
+
+def compare_books(checks, load, book):
+    """Log and metrics must agree; a caller may have left before he was told what the log says, but not the other way."""
+    gateway = load.gateway
+    counted = {name: int(gateway.metric("requests_total", status=name)) for name in book.classes()}
+    checks.add("log and metrics agree on every status", counted == book.classes(), f"{book.classes()}, counted {counted}")
+    tokens = {name: int(gateway.metric("tokens_total", direction=name)) for name in ("prompt", "completion")}
+    logged = {"prompt": book.prompt_tokens, "completion": book.completion_tokens}
+    checks.add("log and metrics agree on tokens", tokens == logged and all(logged.values()), f"{logged}, counted {tokens}")
+    told = {status: count for status, count in sorted(load.told.items()) if status != 200}
+    checks.add("what callers were told is in the log", all(count <= book.statuses[status] for status, count in told.items()),
+               f"told {told}, logged {dict(sorted(book.statuses.items()))}")
 
 
 def main():
@@ -405,7 +485,7 @@ def main():
         descriptors_before = open_descriptors(gateway.process.pid)
         load.start()
         trouble.start()
-        samples = watch(load, minutes * 60)
+        samples = watch(load, trouble, minutes * 60)
         load.ends.set()
         trouble.join()
         load.stop()
@@ -421,6 +501,7 @@ def main():
         except AssertionError as wrong:
             checks.add("it ends", False, wrong)
         fake.stop()
+    print("VERDICT:", "it holds" if not checks.failed else "it does not hold")
     print(f"{checks.passed} passed, {checks.failed} failed")
     return checks.failed > 0
 
