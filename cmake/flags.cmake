@@ -6,6 +6,9 @@ add_compile_options(
     -fno-strict-aliasing -fno-common -fvisibility=hidden)
 add_compile_definitions(_GNU_SOURCE)
 
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_C_COMPILER_VERSION VERSION_LESS 12)
+    add_compile_options(-Wno-attributes) # it has no zeroed variables, nor `uninitialized` to leave one out
+endif()
 if(NOT QG_SANITIZE STREQUAL "")
     add_compile_definitions(QG_SANITIZED)
 endif()

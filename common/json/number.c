@@ -99,7 +99,7 @@ static void parts_of(struct slice number, struct parts *parts)
 
 bool json_number_i64(struct slice number, int64_t *ret_number)
 {
-    struct parts parts;
+    struct parts parts __attribute__((uninitialized));
     uint64_t size = 0;
 
     parts_of(number, &parts);
@@ -117,8 +117,9 @@ bool json_number_i64(struct slice number, int64_t *ret_number)
 
 bool json_number_double(struct slice number, double *ret_number)
 {
-    char plain[KEPT + 32]; /* the number again, ended by NUL, for the one function that rounds rightly */
-    struct parts parts;
+    /* The number again, ended by NUL, for the one function that rounds rightly. */
+    char plain[KEPT + 32] __attribute__((uninitialized));
+    struct parts parts __attribute__((uninitialized));
     double value;
 
     parts_of(number, &parts);

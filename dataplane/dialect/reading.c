@@ -142,7 +142,7 @@ static bool read_field(struct reading *reading, const struct field *field, void 
 bool reading_object(struct reading *reading, const struct field *fields, void *thing)
 {
     struct json_string key;
-    struct json_keys keys;
+    struct json_keys keys __attribute__((uninitialized)); /* its count says what is there */
     struct step *step;
 
     if (!reading_expects(reading, JSON_OBJECT, "an object"))

@@ -102,7 +102,7 @@ static void send_whole(struct request *req, struct text *head)
 
 void reply_close(struct request *req, unsigned status, const char *type)
 {
-    char memory[MAX_HEAD + 1];
+    char memory[MAX_HEAD + 1] __attribute__((uninitialized)); /* written before it is read */
     struct text head = text_over(memory, sizeof memory);
 
     req->record.status = status;
@@ -167,7 +167,7 @@ static void refuse_whole(struct request *req)
 {
     unsigned status = refusal_status(&req->refusal);
     bool as_page = req->wants_page && status >= 500;
-    char memory[MAX_HEAD + 1];
+    char memory[MAX_HEAD + 1] __attribute__((uninitialized)); /* written before it is read */
     struct text head = text_over(memory, sizeof memory);
     struct text *out = reply_open(req);
 
