@@ -107,8 +107,8 @@ static bool text_break(struct text *text, enum err err)
     return false;
 }
 
-/* As realloc(), which would leave a copy behind wherever it moves. */
-static char *move(struct text *text, size_t room)
+/* As realloc(), which would leave a copy behind wherever it moves. Rare, and not to burden who needs no move. */
+__attribute__((noinline)) static char *move(struct text *text, size_t room)
 {
     char *at = malloc(room);
 
