@@ -393,7 +393,7 @@ def test_bodies_in_all_are_bounded(start_gateway):
 
 
 def test_a_key_has_a_quarter_of_the_memory_and_waiting_ends_in_503(start_gateway):
-    gateway = start_gateway(max_body_memory_bytes="2MiB", max_body_bytes="2MiB", body_timeout="1500ms")
+    gateway = start_gateway(workers=1, max_body_memory_bytes="2MiB", max_body_bytes="2MiB", body_timeout="1500ms")
     held = gateway.wire().send(HEAD + f"Content-Length: {500 * 1024}\r\n\r\n")
     held.send(b" " * (400 * 1024))
     late = gateway.wire().send(HEAD + f"Content-Length: {500 * 1024}\r\n\r\n")
