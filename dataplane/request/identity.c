@@ -161,6 +161,7 @@ enum cause identity_find(struct request *req, const struct http_head *head)
 {
     const struct settings *settings = settings_of(req);
     struct slice given = { 0 };
+    unsigned count = 0;
     enum cause cause;
 
     find_real_client(req, head);
@@ -172,7 +173,9 @@ enum cause identity_find(struct request *req, const struct http_head *head)
     if (!enter_address(req))
         return CAUSE_ADDRESS_BUSY;
     if (!settings->user_from_body)
-        given = http_field_named(head, slice_of(settings->user_header), NULL);
+        given = http_field_named(head, slice_of(settings->user_header), &count);
+    if (count > 1) /* one is the front end's, the other may be its caller's */
+        return CAUSE_BAD_HTTP;
     cause = find_person(req, given);
     if (cause)
         return cause;

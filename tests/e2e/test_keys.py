@@ -85,6 +85,13 @@ def test_each_person_of_a_delegate_has_a_window_and_the_key_has_one_for_all(dele
     assert [status("carol") for _ in range(2)] == [200, 429], "five for the key in all"
 
 
+def test_two_names_are_none(delegating, fake):
+    """A front end that adds its header to those of its caller: the caller's own would be as good as any."""
+    answer = delegating.chat(key=FRONT, headers=[("X-User-Id", "mallory"), ("x-user-id", "alice")])
+    assert (answer.status, answer.code, answer.header("Connection")) == (400, "bad_http", "close")
+    assert fake.seen() == []
+
+
 def test_other_keys_cannot_name_a_person(delegating):
     assert user_of(delegating, delegating.chat(key="named-key", headers={"X-User-Id": "alice"})) == "nora"
 
