@@ -221,6 +221,19 @@ def test_callers_leaving_never_open_it(door, ollama):
     assert door.chat().status == 200
 
 
+@pytest.mark.parametrize("how", ["close", "reset", "half_close"])
+@pytest.mark.parametrize("stream", [True, None], ids=["streamed", "whole"])
+def test_six_who_leave_at_once_before_the_head_never_open_it(door, ollama, how, stream):
+    ollama.script(times=6, silent=True)
+    wires = [door.open_chat(stream=stream) for _ in range(6)]
+    ollama.wait_running(6)
+    for wire in wires:
+        getattr(wire, how)()
+    ollama.wait_running(0)
+    assert door.chat().status == 200
+    assert door.metric("breaker_opened_total") == 0 and door.metric("backend_up") == 1
+
+
 def test_a_gateway_may_start_before_ollama(start_gateway, start_fake):
     ollama = start_fake()
     ollama.kill()
