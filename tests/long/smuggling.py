@@ -140,7 +140,9 @@ class Straight:
 
     def judge(self, request):
         ours, theirs, is_wrong = self.both(request)
-        return (request, *self.both(request, 3)) if is_wrong else (request, ours, theirs, False) # it may only have been slow
+        if is_wrong or "waits" in (ours[2], theirs[2]): # it may only have been slow
+            ours, theirs, is_wrong = self.both(request, 3)
+        return request, ours, theirs, is_wrong
 
     def count(self, request, ours, theirs, is_wrong):
         self.kinds[f"gateway: {ours[2]}, Nginx: {theirs[2]}"] += 1
