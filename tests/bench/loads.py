@@ -5,11 +5,12 @@ import json
 
 TOKEN_MS = 20
 MOST_TOKENS_A_SECOND = 50_000
+MOST_OPENED_A_SECOND = 2000
 RATE = 1000
 WORKERS_RATE = 10_000
 
 # key: its name in build/bench.json; kind: requests, rate, streams or start, which says how it is measured and shown.
-Job = collections.namedtuple("Job", "key load kind title connections rate token_ms tokens", defaults=(0, 0, 0, 0))
+Job = collections.namedtuple("Job", "key load kind title connections rate token_ms tokens spread_ms", defaults=(0, 0, 0, 0, 0))
 
 
 def short_chat(is_stream):
@@ -53,8 +54,9 @@ def pace_of(streams, most_tokens_a_second):
 
 def streams_job(streams, options):
     token_ms = pace_of(streams, options.tokens_per_second)
-    return Job(f"c{streams}", "c", "streams", f"(c) {streams} streams, {1000 / token_ms:g} tokens/s each", streams,
-               token_ms=token_ms, tokens=max(options.stream_ms // token_ms, 20))
+    spread_ms = max(1000, streams * 1000 // MOST_OPENED_A_SECOND)
+    return Job(f"c{streams}", "c", "streams", f"(c) {streams} streams, {1000 / token_ms:.3g} tokens/s each", streams,
+               token_ms=token_ms, tokens=(spread_ms + options.stream_ms) // token_ms, spread_ms=spread_ms)
 
 
 def jobs_of(options):

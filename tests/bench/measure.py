@@ -31,8 +31,7 @@ def told_requests(bench, job, run_ms):
 
 
 def told_streams(job, tokens):
-    spread_ms = max(1000, job.connections * 1000 // 2000)  # opened over that long, at most 2,000 a second
-    return ["streams", "--connections", job.connections, "--tokens", tokens, "--spread-ms", spread_ms]
+    return ["streams", "--connections", job.connections, "--tokens", tokens, "--spread-ms", job.spread_ms]
 
 
 def measure_requests(bench, job, contender, port, pid):
