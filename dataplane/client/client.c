@@ -20,6 +20,7 @@
 #include "client_parts.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -55,6 +56,8 @@ bool clients_open(struct client_house *house)
         return false;
     ring_init(&house->ring->live);
     ring_init(&house->ring->dead);
+    for (unsigned i = 0; i < LINES; i++)
+        house->ring->lines[i].next = house->ring->lines[i].prev = &house->ring->lines[i];
     return true;
 }
 
@@ -66,6 +69,9 @@ void client_bury(struct client *client)
     if (client->stage == STAGE_DEAD)
         return;
     client->stage = STAGE_DEAD;
+    client_waits_no_more(client);
+    house->held_bytes -= client->weight;
+    client->weight = 0;
     (void)event_del(&client->event);
     (void)close(client->fd);
     wheel_clear(house->wheel, &client->deadline);
@@ -91,15 +97,19 @@ void clients_reap(struct client_house *house)
 }
 
 /* The request is told, once, that its caller is gone; then the connection closes. */
-void client_lose(struct client *client, bool was_stalled)
+void client_lose(struct client *client, enum client_loss loss)
 {
+    static const struct linger at_once = { .l_onoff = 1 };
     bool has_request = client->request != NULL;
 
     if (client->stage == STAGE_DEAD)
         return;
+    if (loss != CLIENT_LEFT && client_unsent(client)) /* what it does not read would stay with the kernel for minutes */
+        (void)setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    client->is_crowded_out = loss == CLIENT_CROWDED_OUT;
     client_bury(client);
     if (has_request)
-        client->house->story->on_gone(client, was_stalled);
+        client->house->story->on_gone(client, loss);
 }
 
 void clients_release(struct client_house *house)
@@ -116,7 +126,7 @@ void clients_release(struct client_house *house)
 void clients_drop_all(struct client_house *house)
 {
     while (house->ring->live.next != &house->ring->live)
-        client_lose(house->ring->live.next, false);
+        client_lose(house->ring->live.next, CLIENT_LEFT);
 }
 
 void client_be_patient(struct client *client, int64_t ms)
@@ -164,6 +174,7 @@ enum err client_new(struct client_house *house, int fd, const struct address *pe
     ring_add(&house->ring->live, client);
     house->count++;
     client_be_patient(client, house->settings.head_timeout_ms);
+    client_waits(client, LINE_STRANGERS);
     return ERR_OK;
 }
 
@@ -175,6 +186,11 @@ struct client_house *client_house(const struct client *client)
 bool client_is_uncounted(const struct client *client)
 {
     return client->is_uncounted;
+}
+
+bool client_was_crowded_out(const struct client *client)
+{
+    return client->is_crowded_out;
 }
 
 const struct address *client_peer(const struct client *client)
@@ -226,7 +242,7 @@ size_t client_unsent(const struct client *client)
 
 bool client_is_full(const struct client *client)
 {
-    return client_unsent(client) > client->house->settings.write_buffer_bytes;
+    return client_unsent(client) > client_write_room(client);
 }
 
 /* Looks at what waits, in the loop's next turn. */
@@ -289,7 +305,7 @@ void clients_go_on(struct client_house *house)
         client->is_again = false;
         client->has_waiting = true;
         if (client->is_broken)
-            client_lose(client, client->out.err != ERR_OK);
+            client_lose(client, client->out.err ? CLIENT_STALLED : CLIENT_LEFT);
         else if (client->stage != STAGE_DEAD)
             go_on(client);
         client = next;
@@ -308,12 +324,12 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
 
     (void)now_ms;
     if (client->is_broken) {
-        client_lose(client, false);
+        client_lose(client, CLIENT_LEFT);
     } else if (client_unsent(client)) {
         if (client_is_taking(client))
             client_be_patient(client, client->house->settings.write_timeout_ms);
         else
-            client_lose(client, true);
+            client_lose(client, CLIENT_STALLED);
     } else if (client->stage == STAGE_BODY || client->stage == STAGE_HELD) {
         client_distrust(client);
         client->house->story->on_slow(client, true);

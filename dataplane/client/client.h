@@ -26,6 +26,13 @@ struct client_settings {
     int64_t head_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms, linger_timeout_ms;
     size_t max_head_bytes;
     size_t write_buffer_bytes; /* more than this waiting for a slow reader: client_is_full() */
+    uint64_t max_held_bytes;   /* of all clients' unfinished heads and unread answers; then each gets little */
+};
+
+enum client_loss {
+    CLIENT_LEFT,
+    CLIENT_STALLED,     /* read nothing for write_timeout */
+    CLIENT_CROWDED_OUT, /* kept us waiting while another needed its place: clients_make_room() */
 };
 
 /*
@@ -45,8 +52,8 @@ struct client_story {
     void (*on_room)(struct client *client);
     /* The answer's last byte went to the kernel; the request is over. */
     void (*on_sent)(struct client *client);
-    /* The caller left, or read nothing for write_timeout, before the answer's last byte was handed to the kernel. */
-    void (*on_gone)(struct client *client, bool was_stalled);
+    /* The connection ended before the answer's last byte was handed to the kernel. */
+    void (*on_gone)(struct client *client, enum client_loss loss);
 };
 
 struct client_house {
@@ -60,6 +67,7 @@ struct client_house {
     void (*on_closed)(struct client *client); /* the connection is closed: count it out */
     bool is_draining;                         /* every answer says `Connection: close` */
     struct client_ring *ring;
+    uint64_t held_bytes;
     unsigned count;
 };
 
@@ -76,16 +84,24 @@ void clients_close_idle(struct client_house *house);
 /* Tells the story that each one with a request is gone, and closes it. */
 void clients_drop_all(struct client_house *house);
 
+/* Places or descriptors have run out: closes the one of those that keep us waiting who can best be spared (waiting.c),
+ * but not this one. False: nobody waits. O(1). */
+bool clients_make_room(struct client_house *house, const struct client *spared);
+
 /* Takes over the descriptor and begins to read. ERR_NO_MEMORY: the descriptor was closed. */
 enum err client_new(struct client_house *house, int fd, const struct address *peer, bool is_uncounted);
 /* As told at birth: the connection does not count for its address (a trusted proxy's). */
 bool client_is_uncounted(const struct client *client);
+/* In on_closed: it was closed to make room, or since memory was short. */
+bool client_was_crowded_out(const struct client *client);
 
 struct client_house *client_house(const struct client *client);
 const struct address *client_peer(const struct client *client);
 /* The story's own per-request pointer. */
 struct request *client_request(const struct client *client);
 void client_set_request(struct client *client, struct request *request);
+/* The head was let in: no stranger any more. */
+void client_know(struct client *client);
 /* When the first byte of the present request came; monotonic us. */
 int64_t client_began_us(const struct client *client);
 

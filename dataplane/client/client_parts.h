@@ -1,6 +1,7 @@
 /*
  * The inside of the room client/: the struct and the functions that its files share. Nobody else includes it.
- * client.c: life, events, time. reading.c: heads, bodies, the caller's end. writing.c: answers, lingering.
+ * client.c: life, events, time. reading.c: heads, bodies, the caller's end. writing.c: answers, lingering. waiting.c:
+ * who keeps us waiting, and makes room for others.
  */
 #pragma once
 #include "client.h"
@@ -19,8 +20,16 @@ enum {
 
 enum stage { STAGE_HEAD, STAGE_BODY, STAGE_HELD, STAGE_BUSY, STAGE_LINGER, STAGE_DEAD };
 
+/* The lines of waiting.c, and a place in one of them; zero: in none. */
+enum line { LINE_STRANGERS, LINE_KEPT, LINE_SLOW, LINES };
+struct waiter {
+    struct waiter *next, *prev;
+    int64_t since_ms;
+};
+
 struct client {
     struct client *next, *prev;
+    struct waiter waiter;
     struct event event;
     struct deadline deadline;
     struct client_house *house;
@@ -38,13 +47,16 @@ struct client {
     bool is_broken;   /* a write failed: the caller is gone */
     bool is_closed;   /* the kernel told of the caller's FIN, though it may not have been read up to yet */
     struct client *next_again;
-    bool is_slow; /* see client_set_user_timeout() */
+    bool is_slow;  /* see client_set_user_timeout() */
+    bool is_known; /* client_know() was called once */
+    bool is_crowded_out;
     bool is_uncounted, saw_fin, was_full, has_served, head_begun;
     struct text in;
     size_t scanned;
     struct http_body framing;
     struct text out;
     size_t out_sent;
+    size_t weight;      /* bytes of `in` and `out` that the house has in its sum */
     int held;           /* bytes that the kernel had not got rid of when the caller last took some */
     uint64_t body_here; /* the whole body lies behind the head: its length */
     int64_t began_us, body_due_ms;
@@ -54,8 +66,9 @@ struct client {
 
 struct client_ring {
     struct client live, dead; /* heads of rings */
-    struct client *again;     /* may be dead by now: freed by the reaper only when off this list */
-    struct http_head head;    /* parsed into, for the moment of on_head */
+    struct waiter lines[LINES];
+    struct client *again;  /* may be dead by now: freed by the reaper only when off this list */
+    struct http_head head; /* parsed into, for the moment of on_head */
 };
 
 /* client.c */
@@ -63,9 +76,20 @@ void client_be_patient(struct client *client, int64_t ms);
 /* Closed now, freed by the reaper: callers up the stack may still hold it. */
 void client_bury(struct client *client);
 /* The request is told, once, that its caller is gone; then the connection closes. */
-void client_lose(struct client *client, bool was_stalled);
+void client_lose(struct client *client, enum client_loss loss);
 /* Goes on in the loop's next turn. */
 void client_look_again(struct client *client);
+
+/* waiting.c */
+/* At the end of that line, from now on; in no line. */
+void client_waits(struct client *client, enum line line);
+void client_waits_no_more(struct client *client);
+/* Whenever `in` or `out` may have grown or shrunk. */
+void client_weigh(struct client *client);
+/* While memory is short: does its unfinished head take more than its share? */
+bool client_is_too_heavy(const struct client *client);
+/* More than this waiting to be sent is too much. */
+size_t client_write_room(const struct client *client);
 
 /* reading.c */
 bool client_is_reading(const struct client *client);

@@ -20,6 +20,7 @@ static void take_head(struct client *client, const struct http_head *head, size_
     client->body_here = head->framing == HTTP_LENGTH && head->content_length <= behind ? head->content_length : 0;
     http_body_init(&client->framing, head->framing, head->content_length);
     client->stage = STAGE_BUSY;
+    client_waits_no_more(client);
     client_set_user_timeout(client, false);
     wheel_clear(client->house->wheel, &client->deadline);
     client->house->story->on_head(client, head);
@@ -32,6 +33,7 @@ void client_distrust(struct client *client)
     client->body_is_out = true;
     client->body_here = 0;
     client->stage = STAGE_BUSY;
+    client_waits_no_more(client);
     wheel_clear(client->house->wheel, &client->deadline);
 }
 
@@ -97,6 +99,8 @@ static size_t feed_body(struct client *client, struct slice bytes)
     }
     wheel_clear(client->house->wheel, &client->deadline);
     client->stage = STAGE_BUSY;
+    if (!client_unsent(client))
+        client_waits_no_more(client);
     client->body_is_out = false;
     client->house->story->on_body(client, payload, true);
     return used;
@@ -150,8 +154,11 @@ void client_take(struct client *client, struct slice fresh)
         text_add(&client->in, bytes.at + done, bytes.len - done);
     else
         text_drop_front(&client->in, done);
+    client_weigh(client);
     if (client->in.err)
-        client_lose(client, false);
+        client_lose(client, CLIENT_LEFT);
+    else if (client->stage == STAGE_HEAD && client_is_too_heavy(client))
+        client_lose(client, CLIENT_CROWDED_OUT);
 }
 
 static void linger(struct client *client, size_t bytes)
@@ -187,7 +194,7 @@ void client_on_fin(struct client *client, bool is_orderly)
         client_distrust(client);
         client->house->story->on_bad(client, HTTP_BAD, "the connection ended in the middle of the request");
     } else {
-        client_lose(client, false);
+        client_lose(client, CLIENT_LEFT);
     }
 }
 
@@ -260,6 +267,7 @@ void client_read_body(struct client *client)
     client->stage = STAGE_BODY;
     client->body_due_ms = clock_ms() + client->house->settings.body_timeout_ms;
     wheel_set(client->house->wheel, &client->deadline, client->body_due_ms);
+    client_waits(client, LINE_SLOW);
     if (client->expects_continue) {
         client->expects_continue = false;
         client_write(client, SLICE("HTTP/1.1 100 Continue\r\n\r\n"));

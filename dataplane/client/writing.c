@@ -57,6 +57,8 @@ static void start_lingering(struct client *client)
 {
     (void)shutdown(client->fd, SHUT_WR);
     client->stage = STAGE_LINGER;
+    client_waits(client, LINE_STRANGERS);
+    client_weigh(client);
     client->linger_due_ms = clock_ms() + LINGER_TURNS * client->house->settings.linger_timeout_ms;
     client_be_patient(client, client->house->settings.linger_timeout_ms);
     if (client->saw_fin)
@@ -83,6 +85,8 @@ static void finish(struct client *client)
         return;
     }
     client->stage = STAGE_HEAD;
+    client_waits(client, client->is_known ? LINE_KEPT : LINE_STRANGERS);
+    client_weigh(client);
     client->began_us = 0;
     client->head_begun = false;
     client_be_patient(client, client->house->settings.idle_timeout_ms);
@@ -99,7 +103,7 @@ void client_flush(struct client *client)
         return;
     sent = send_some(client, client->out.at + client->out_sent, client_unsent(client));
     if (sent < 0) {
-        client_lose(client, false);
+        client_lose(client, CLIENT_LEFT);
         return;
     }
     if (!sent)
@@ -111,16 +115,22 @@ void client_flush(struct client *client)
         text_release_wiped(&client->out);
         client->out_sent = 0;
         wheel_clear(client->house->wheel, &client->deadline);
+        if (client->stage == STAGE_BUSY)
+            client_waits_no_more(client);
         if (client->stage == STAGE_BODY || client->stage == STAGE_HELD)
             wheel_set(client->house->wheel, &client->deadline, client->body_due_ms);
         if (client->is_over)
             finish(client);
-    } else if (client->out_sent > client->out.len / 2) {
-        text_drop_front(&client->out, client->out_sent);
-        client->out_sent = 0;
+    } else {
+        if (client->stage == STAGE_BUSY)
+            client_waits(client, LINE_SLOW);
+        if (client->out_sent > client->out.len / 2) {
+            text_drop_front(&client->out, client->out_sent);
+            client->out_sent = 0;
+        }
     }
-    if (client->stage != STAGE_DEAD && client->was_full &&
-        client_unsent(client) <= client->house->settings.write_buffer_bytes / 2) {
+    client_weigh(client);
+    if (client->stage != STAGE_DEAD && client->was_full && client_unsent(client) <= client_write_room(client) / 2) {
         client->was_full = false;
         if (client->request && !client->is_over)
             client->house->story->on_room(client);
@@ -146,7 +156,10 @@ void client_write(struct client *client, struct slice bytes)
             client_be_patient(client, client->house->settings.write_timeout_ms);
         }
     }
+    if ((size_t)sent < bytes.len && !client->waiter.next)
+        client_waits(client, LINE_SLOW);
     text_add(&client->out, bytes.at + sent, bytes.len - (size_t)sent);
+    client_weigh(client);
     if (client->out.err) { /* no memory: an answer with a hole must not look whole */
         client->is_broken = true;
         client_look_again(client);

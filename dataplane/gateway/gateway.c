@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -35,7 +36,8 @@
 
 enum {
     MAX_WORKERS = 256,
-    OWN_DESCRIPTORS = 128, /* beside connections: listeners, loops, logs, probes */
+    OWN_DESCRIPTORS = 128,   /* beside connections: listeners, loops, logs, probes */
+    SPARED_DESCRIPTORS = 32, /* the part of them that workers leave to the control thread */
     LOG_CLOSE_MS = 2000,
     ROUND_S = 5,
     SIGNALS = 4,
@@ -63,8 +65,9 @@ struct gateway {
     int operator_socket;
     struct worker *workers[MAX_WORKERS];
     unsigned worker_count, max_connections;
+    int descriptor_limit;
     atomic_uint workers_done;
-    atomic_bool is_draining, wants_probe;
+    atomic_bool is_draining, wants_probe, is_crowded;
     bool has_ended_workers;
     int64_t started_s;
     unsigned breakers_counted;
@@ -85,11 +88,17 @@ static void say_lines(const struct text *lines)
     }
 }
 
-/* Each caller may need a second descriptor for its backend. */
-static unsigned cap_connections(const struct settings *settings, bool says)
+/*
+ * Callers may take all descriptors but our own, although a request needs a second one for its backend: those that only
+ * wait give way when it does.
+ */
+static unsigned cap_connections(struct gateway *gateway, bool says)
 {
+    const struct settings *settings = &gateway->snapshot->settings;
     struct rlimit limit;
-    rlim_t room;
+    rlim_t room, own, spared;
+
+    gateway->descriptor_limit = INT_MAX;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return settings->max_connections;
@@ -98,11 +107,15 @@ static unsigned cap_connections(const struct settings *settings, bool says)
         (void)setrlimit(RLIMIT_NOFILE, &limit);
         (void)getrlimit(RLIMIT_NOFILE, &limit);
     }
-    room = limit.rlim_cur > OWN_DESCRIPTORS * 2 ? (limit.rlim_cur - OWN_DESCRIPTORS) / 2 : OWN_DESCRIPTORS / 2;
+    own = limit.rlim_cur / 2 < OWN_DESCRIPTORS ? limit.rlim_cur / 2 : OWN_DESCRIPTORS;
+    spared = limit.rlim_cur / 8 < SPARED_DESCRIPTORS ? limit.rlim_cur / 8 : SPARED_DESCRIPTORS;
+    room = limit.rlim_cur - own;
+    if (limit.rlim_cur < INT_MAX)
+        gateway->descriptor_limit = (int)(limit.rlim_cur - spared);
     if (settings->max_connections <= room)
         return settings->max_connections;
     if (says)
-        log_warn("max_connections is %u, but %llu file descriptors serve %llu connections only: raise the limit "
+        log_warn("max_connections is %u, but with %llu file descriptors there can be %llu at most: raise the limit "
                  "(LimitNOFILE=) or lower max_connections",
                  settings->max_connections, (unsigned long long)limit.rlim_cur, (unsigned long long)room);
     return (unsigned)room;
@@ -115,7 +128,9 @@ static unsigned cap_connections(const struct settings *settings, bool says)
  */
 static void widen_descriptors(const struct gateway *gateway)
 {
-    int fd = fcntl(gateway->news_fd, F_DUPFD_CLOEXEC, (int)(gateway->max_connections * 2 + OWN_DESCRIPTORS - 1));
+    int most = (int)(gateway->max_connections * 2 + OWN_DESCRIPTORS - 1);
+    int fd = fcntl(gateway->news_fd, F_DUPFD_CLOEXEC,
+                   most < gateway->descriptor_limit ? most : gateway->descriptor_limit - 1);
 
     if (fd >= 0)
         (void)close(fd);
@@ -143,6 +158,14 @@ static void on_nudge(void *arg)
     struct gateway *gateway = arg;
 
     if (!atomic_exchange(&gateway->wants_probe, true))
+        ring(gateway);
+}
+
+static void on_crowd(void *arg)
+{
+    struct gateway *gateway = arg;
+
+    if (!atomic_exchange(&gateway->is_crowded, true))
         ring(gateway);
 }
 
@@ -234,7 +257,7 @@ static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet 
     (void)snapshot_unref(gateway->snapshot);
     gateway->snapshot = fresh;
     gateway->fleet = fleet;
-    gateway->max_connections = cap_connections(settings, false);
+    gateway->max_connections = cap_connections(gateway, false);
     log_reconfigure((enum log_level)settings->log_level, settings->log_format == LOG_FORMAT_JSON, settings->log_file);
     for (unsigned i = 0; i < gateway->worker_count; i++)
         worker_update(gateway->workers[i], fresh, fleet, gateway->max_connections);
@@ -431,6 +454,9 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
     take_renewal(gateway);
     if (atomic_exchange(&gateway->wants_probe, false))
         prober_nudge(gateway->prober);
+    if (atomic_exchange(&gateway->is_crowded, false))
+        for (unsigned i = 0; i < gateway->worker_count; i++)
+            worker_make_room(gateway->workers[i]);
     if (atomic_load(&gateway->workers_done) == gateway->worker_count)
         (void)event_base_loopbreak(gateway->base);
 }
@@ -524,8 +550,11 @@ static bool start_workers(struct gateway *gateway, struct text *why)
             .snapshot = gateway->snapshot,
             .fleet = gateway->fleet,
             .max_connections = gateway->max_connections,
+            .descriptor_limit = gateway->descriptor_limit,
+            .worker_count = (unsigned)listeners->workers,
             .is_draining = &gateway->is_draining,
             .nudge = on_nudge,
+            .crowd = on_crowd,
             .on_done = on_worker_done,
             .arg = gateway,
         };
@@ -598,7 +627,7 @@ static bool open_rooms(struct gateway *gateway, struct text *why)
 
     if (!open_loop(gateway, why) || !open_sockets(gateway, why))
         return false;
-    gateway->max_connections = cap_connections(settings, true);
+    gateway->max_connections = cap_connections(gateway, true);
     widen_descriptors(gateway);
     if (sandbox_drop(settings->user, settings->core_dumps, why) != ERR_OK || !open_log(gateway, why))
         return false;

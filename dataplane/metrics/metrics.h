@@ -37,6 +37,7 @@ enum metrics_counter {
     METRIC_CONNECTIONS_REFUSED_WHITELIST,
     METRIC_CONNECTIONS_REFUSED_TOTAL_CAP,
     METRIC_CONNECTIONS_REFUSED_ADDRESS_CAP,
+    METRIC_CONNECTIONS_CROWDED_OUT,
     METRIC_BACKEND_CONNECTS,
     METRIC_BACKEND_REUSES,
     METRIC_BACKEND_RESENDS,
@@ -51,6 +52,7 @@ void metrics_count(struct metrics_shard *shard, enum metrics_counter counter, ui
 
 /* In flight now, over all shards: requests being served. */
 void metrics_in_flight(struct metrics_shard *shard, int by);
+unsigned metrics_in_flight_now(const struct metrics *metrics);
 
 /* What is read from elsewhere at the moment of a scrape. */
 struct metrics_gauges {

@@ -17,6 +17,8 @@
       "Connections closed before a byte was read.")                                                                  \
     X(CONNECTIONS_REFUSED_TOTAL_CAP, "connections_refused_total", "reason=\"total_cap\"", "")                        \
     X(CONNECTIONS_REFUSED_ADDRESS_CAP, "connections_refused_total", "reason=\"address_cap\"", "")                    \
+    X(CONNECTIONS_CROWDED_OUT, "connections_crowded_out_total", "",                                                  \
+      "Connections that kept the gateway waiting, closed to make room for others.")                                  \
     X(BACKEND_CONNECTS, "backend_connects_total", "", "Connections opened to backends.")                             \
     X(BACKEND_REUSES, "backend_reuses_total", "", "Requests sent over a kept connection to a backend.")              \
     X(BACKEND_RESENDS, "backend_resends_total", "", "Requests sent a second time after the first attempt was lost.") \
@@ -216,13 +218,13 @@ static void print_one(struct text *out, const char *name, const char *type, cons
     text_printf(out, "%s %lld\n", name, number);
 }
 
-static long long in_flight(const struct metrics *metrics)
+unsigned metrics_in_flight_now(const struct metrics *metrics)
 {
     long long total = 0;
 
     for (const struct metrics_shard *shard = first_shard(metrics); shard; shard = shard->next)
         total += atomic_load_explicit(&shard->in_flight, memory_order_relaxed);
-    return total;
+    return total > 0 ? (unsigned)total : 0; /* shards are looked at one after the other */
 }
 
 static void print_backends(const struct metrics_gauges *gauges, struct text *out)
@@ -243,7 +245,7 @@ static void print_backends(const struct metrics_gauges *gauges, struct text *out
 
 static void print_gauges(struct metrics *metrics, const struct metrics_gauges *gauges, struct text *out)
 {
-    print_one(out, PREFIX "in_flight", "gauge", "Requests being served now.", in_flight(metrics));
+    print_one(out, PREFIX "in_flight", "gauge", "Requests being served now.", metrics_in_flight_now(metrics));
     print_one(out, PREFIX "connections_open", "gauge", "Connections from callers open now.", gauges->connections_open);
     print_one(out, PREFIX "body_bytes", "gauge", "Memory held by request bodies now.", (long long)gauges->body_bytes);
     print_one(out, PREFIX "log_dropped_total", "counter", "Request lines that could not be written to the log.",

@@ -5,6 +5,7 @@
 #include "probe.h"
 
 #include <event2/event.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -387,7 +388,7 @@ struct prober *prober_new(struct event_base *base, void (*on_news)(void *arg), v
     prober->on_news = on_news;
     prober->arg = arg;
     wheel_init(&prober->wheel, clock_ms());
-    prober->pool = upstream_pool_new(base, &prober->wheel, prober->scratch, sizeof prober->scratch);
+    prober->pool = upstream_pool_new(base, &prober->wheel, prober->scratch, sizeof prober->scratch, INT_MAX);
     prober->tick = event_new(base, -1, EV_PERSIST, on_tick, prober);
     if (!prober->pool || !prober->tick || event_add(prober->tick, &tick) != 0) {
         prober_free(prober);

@@ -55,6 +55,8 @@
       "the model server gave no usable answer, please try again")                                                     \
     X(NO_MEMORY, 503, "server_error", "out_of_memory", true,                                                          \
       "the gateway is short of memory, please try again in a moment")                                                 \
+    X(NO_DESCRIPTOR, 503, "server_error", "out_of_descriptors", true,                                                 \
+      "the gateway has too many connections open, please try again in a moment")                                      \
     X(DRAINING, 503, "server_error", "draining", true, "the gateway is being restarted, please try again in a moment")
 
 enum cause {

@@ -49,13 +49,16 @@ static enum verdict hand_over(struct request *req, bool must_be_fresh)
     req->borrower = (struct borrower){ on_head, on_payload, on_turn, on_end, on_lost };
     err = upstream_borrow(house->pool, req->backend, &req->borrower, must_be_fresh,
                           settings_of(req)->connect_timeout_ms, &req->upstream);
+    if (err == ERR_SYSTEM && clients_make_room(&house->clients, req->client))
+        err = upstream_borrow(house->pool, req->backend, &req->borrower, must_be_fresh,
+                              settings_of(req)->connect_timeout_ms, &req->upstream);
     if (err == ERR_REFUSED) {
         backend_failed(req->backend, now_ms);
         house->nudge(house->nudge_arg);
         return request_refuse(req, CAUSE_BACKEND_DOWN);
     }
     if (err)
-        return request_refuse(req, CAUSE_NO_MEMORY);
+        return request_refuse(req, err == ERR_SYSTEM ? CAUSE_NO_DESCRIPTOR : CAUSE_NO_MEMORY);
     metrics_count(house->metrics, upstream_was_kept(req->upstream) ? METRIC_BACKEND_REUSES : METRIC_BACKEND_CONNECTS,
                   1);
     count_running(req, true);

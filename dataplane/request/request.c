@@ -20,6 +20,7 @@ enum { MEMORY_RETRY_MS = 20, MAX_SPARE = 64 };
 
 struct request_list {
     struct request live, ended; /* heads of rings */
+    struct request *cursor;     /* where requests_look_again() goes on, whoever ends meanwhile */
     struct request *spare;      /* for the next ones, linked by next, all else zero */
     unsigned spare_count;
 };
@@ -262,6 +263,8 @@ void request_end(struct request *req)
         client_set_request(req->client, NULL);
     req->client = NULL;
     forget(req);
+    if (house->lists->cursor == req)
+        house->lists->cursor = req->next;
     ring_remove(req);
     ring_add(&house->lists->ended, req);
 }
@@ -419,6 +422,8 @@ static void on_head(struct client *client, const struct http_head *head)
     cause = check_head(req, head);
     if (!cause)
         cause = check_framing(req, head);
+    if (!cause && !req->endpoint->is_open)
+        client_know(client);
     if (cause == CAUSE_BAD_HTTP)
         client_must_close(client); /* whoever sends two keys may mean two requests */
     if (cause) {
@@ -519,13 +524,16 @@ static void on_sent(struct client *client)
     request_end(client_request(client));
 }
 
-static void on_gone(struct client *client, bool was_stalled)
+static void on_gone(struct client *client, enum client_loss loss)
 {
+    static const char *const whys[] = {
+        [CLIENT_LEFT] = "caller_left", [CLIENT_STALLED] = "write_timeout", [CLIENT_CROWDED_OUT] = "crowded_out"
+    };
     struct request *req = client_request(client);
 
     req->client = NULL;
     if (!req->record.why.len)
-        req->record.why = was_stalled ? SLICE("write_timeout") : SLICE("caller_left");
+        req->record.why = slice_of(whys[loss]);
     if (!req->is_whole && req->state != REQUEST_SETTLING)
         req->record.status = 499;
     metrics_count(req->house->metrics, METRIC_CALLERS_LEFT, 1);
@@ -567,13 +575,15 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
 
 void requests_look_again(struct request_house *house)
 {
-    struct request *live = &house->lists->live, *req, *next;
+    struct request_list *lists = house->lists;
 
-    for (req = live->next; req != live; req = next) {
-        next = req->next;
+    for (lists->cursor = lists->live.next; lists->cursor != &lists->live;) {
+        struct request *req = lists->cursor;
+        lists->cursor = req->next;
         if (req->state == REQUEST_ADMITTING && req->waits_for_list)
-            request_drive(req);
+            request_drive(req); /* which may make room for itself, and so end others */
     }
+    lists->cursor = NULL;
 }
 
 void requests_end_all(struct request_house *house)

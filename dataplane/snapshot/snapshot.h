@@ -63,6 +63,7 @@ struct settings {
     uint64_t max_prompt_chars; /* 0: off */
     uint64_t max_system_chars; /* 0: off */
     uint64_t max_head_bytes;
+    uint64_t max_buffer_memory_bytes;
     unsigned max_connections;
     unsigned max_connections_per_address;
     uint64_t write_buffer_bytes; /* what may wait for a slow reader before the backend is held back */

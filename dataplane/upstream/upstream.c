@@ -76,6 +76,7 @@ struct upstream_pool {
     struct wheel *wheel;
     char *scratch;
     size_t scratch_bytes;
+    int descriptor_limit;
     struct upstream busy, kept, dead; /* heads of rings */
     unsigned kept_count;
     struct upstream *again; /* may be dead by now: freed by the reaper only when off this list */
@@ -102,7 +103,7 @@ static void ring_remove(struct upstream *up)
 }
 
 struct upstream_pool *upstream_pool_new(struct event_base *base, struct wheel *wheel, char *scratch,
-                                        size_t scratch_bytes)
+                                        size_t scratch_bytes, int descriptor_limit)
 {
     struct upstream_pool *pool = calloc(1, sizeof *pool);
 
@@ -112,6 +113,7 @@ struct upstream_pool *upstream_pool_new(struct event_base *base, struct wheel *w
     pool->wheel = wheel;
     pool->scratch = scratch;
     pool->scratch_bytes = scratch_bytes;
+    pool->descriptor_limit = descriptor_limit;
     ring_init(&pool->busy);
     ring_init(&pool->kept);
     ring_init(&pool->dead);
@@ -179,15 +181,33 @@ static void lose(struct upstream *up, enum upstream_loss loss, const char *why)
 static void on_event(evutil_socket_t fd, short what, void *arg);
 static void read_some(struct upstream *up);
 
-/* Where all descriptors are in use, a kept connection gives up its own. */
-static int open_socket(struct upstream_pool *pool, int family)
+bool upstream_pool_shed(struct upstream_pool *pool)
+{
+    if (pool->kept.prev == &pool->kept)
+        return false;
+    bury(pool->kept.prev);
+    return true;
+}
+
+/* -1 with EMFILE also for one that is not for us. */
+static int open_below_limit(const struct upstream_pool *pool, int family)
 {
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && pool->kept.prev != &pool->kept) {
-        bury(pool->kept.prev); /* the one kept longest */
-        fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    }
+    if (fd < pool->descriptor_limit)
+        return fd;
+    (void)close(fd);
+    errno = EMFILE;
+    return -1;
+}
+
+/* Where all descriptors are in use, a kept connection gives up its own. */
+static int open_socket(struct upstream_pool *pool, int family)
+{
+    int fd = open_below_limit(pool, family);
+
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && upstream_pool_shed(pool))
+        fd = open_below_limit(pool, family);
     return fd;
 }
 

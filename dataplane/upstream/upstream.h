@@ -34,10 +34,13 @@ struct borrower {
     void (*on_lost)(struct borrower *borrower, enum upstream_loss loss, const char *why);
 };
 
-/* `scratch` is the worker's read buffer, shared by everything on its loop. */
+/* `scratch` is the worker's read buffer, shared by everything on its loop. Descriptors from descriptor_limit on are for
+ * others. */
 struct upstream_pool *upstream_pool_new(struct event_base *base, struct wheel *wheel, char *scratch,
-                                        size_t scratch_bytes);
+                                        size_t scratch_bytes, int descriptor_limit);
 void upstream_pool_free(struct upstream_pool *pool);
+/* Descriptors have run out: closes the one kept longest. False: none is kept. */
+bool upstream_pool_shed(struct upstream_pool *pool);
 /* Once a turn of the loop: reads on where there was more than one turn's share. */
 void upstream_pool_go_on(struct upstream_pool *pool);
 /* Is there still more? Then the loop must not sleep. */

@@ -2,14 +2,17 @@
  * Messages from the control thread lie in `mail`, under a lock held for a few instructions, and an eventfd wakes the
  * loop.
  *
- * Listeners are level-triggered and drained in bursts. Where the process has run out of descriptors, accepting pauses
- * for ACCEPT_PAUSE_MS instead of spinning.
+ * Listeners are level-triggered and drained in bursts. When places or descriptors have run out, a connection that keeps
+ * us waiting closes for each that comes (clients_make_room); where only other workers have such ones, they are asked,
+ * and the newcomer is let in meanwhile. Where the process has no descriptor at all, accepting pauses for
+ * ACCEPT_PAUSE_MS instead of spinning.
  */
 #include "worker.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -35,7 +38,7 @@ struct mail {
     struct snapshot *snapshot; /* new ones, counted; NULL: as before */
     struct fleet *fleet;
     unsigned max_connections;
-    bool looks_again, drains, ends_now;
+    bool looks_again, makes_room, drains, ends_now;
 };
 
 struct worker {
@@ -51,7 +54,8 @@ struct worker {
     size_t listener_count;
     unsigned max_connections;
     struct deadline accept_again;
-    int64_t said_full_ms; /* when it was last said that no connection can be accepted */
+    int64_t said_full_ms, said_crowded_ms; /* when it was last said */
+    bool has_asked_others;                 /* to make room */
     struct wheel wheel;
     struct request_house house;
     bool is_accepting, is_over;
@@ -97,8 +101,61 @@ static void say_refused(struct worker *worker, const struct address *peer, const
         log_warn("connection from %s closed: %s", address_text(peer, address), why);
 }
 
+static bool make_room(struct worker *worker, const char *what)
+{
+    if (!clients_make_room(&worker->house.clients, NULL))
+        return false;
+    if (clock_ms() - worker->said_crowded_ms >= SAY_FULL_MS || !worker->said_crowded_ms) {
+        worker->said_crowded_ms = clock_ms();
+        log_warn("%s are in use: connections that keep the gateway waiting are closed to let others in", what);
+    }
+    return true;
+}
+
+static void ask_others(struct worker *worker)
+{
+    worker->has_asked_others = true;
+    worker->options.crowd(worker->options.arg);
+}
+
+/*
+ * Descriptors are handed out lowest first, so that a high one tells how many are in use. A few are left for the control
+ * thread: who looks after a crowded gateway must get in. When somebody has made room the connection takes its number.
+ */
+static bool has_descriptor(struct worker *worker, int *fd)
+{
+    int limit = worker->options.descriptor_limit, low;
+
+    if (*fd < limit)
+        return true;
+    if (!make_room(worker, "all file descriptors") && !upstream_pool_shed(worker->house.pool)) {
+        ask_others(worker);
+        return false;
+    }
+    low = fcntl(*fd, F_DUPFD_CLOEXEC, 0);
+    if (low < 0)
+        return false;
+    (void)close(*fd);
+    *fd = low;
+    return low < limit;
+}
+
+static bool has_place(struct worker *worker)
+{
+    struct limits *limits = worker->options.limits;
+
+    if (connection_enter(limits, worker->max_connections))
+        return true;
+    if (!make_room(worker, "max_connections")) {
+        if (connections_open(limits) <= metrics_in_flight_now(worker->options.metrics))
+            return false;
+        ask_others(worker);
+    }
+    return connection_enter(limits, 0);
+}
+
 /* Row 1 of behaviour.md 2.2, and the caps. True: the connection has been counted in. */
-static bool may_enter(struct worker *worker, const struct address *peer)
+static bool may_enter(struct worker *worker, int *fd, const struct address *peer)
 {
     const struct settings *settings = &worker->house.snapshot->settings;
     struct limits *limits = worker->options.limits;
@@ -109,15 +166,16 @@ static bool may_enter(struct worker *worker, const struct address *peer)
         say_refused(worker, peer, "the address is not in whitelist.ips");
         return false;
     }
-    if (!connection_enter(limits, worker->max_connections)) {
-        metrics_count(metrics, METRIC_CONNECTIONS_REFUSED_TOTAL_CAP, 1);
-        say_refused(worker, peer, "max_connections are open");
-        return false;
-    }
     if (!is_trusted(worker, peer) && !address_enter(limits, peer, settings->max_connections_per_address)) {
-        connection_leave(limits);
         metrics_count(metrics, METRIC_CONNECTIONS_REFUSED_ADDRESS_CAP, 1);
         say_refused(worker, peer, "max_connections_per_address are open from there");
+        return false;
+    }
+    if (!has_descriptor(worker, fd) || !has_place(worker)) {
+        if (!is_trusted(worker, peer))
+            address_leave(limits, peer);
+        metrics_count(metrics, METRIC_CONNECTIONS_REFUSED_TOTAL_CAP, 1);
+        say_refused(worker, peer, "all places are taken by requests that are being served");
         return false;
     }
     return true;
@@ -128,6 +186,8 @@ static void on_closed(struct client *client)
     struct request_house *house = client_house(client)->worker;
     const struct address *peer = client_peer(client);
 
+    if (client_was_crowded_out(client))
+        metrics_count(house->metrics, METRIC_CONNECTIONS_CROWDED_OUT, 1);
     connection_leave(house->limits);
     if (!client_is_uncounted(client))
         address_leave(house->limits, peer);
@@ -138,7 +198,7 @@ static void take_in(struct worker *worker, int fd, const struct sockaddr_storage
     struct address peer;
 
     address_of_sockaddr((const struct sockaddr *)from, &peer);
-    if (!may_enter(worker, &peer)) {
+    if (!may_enter(worker, &fd, &peer)) {
         (void)close(fd);
         return;
     }
@@ -161,8 +221,12 @@ static bool accept_one(struct worker *worker, int listener)
         take_in(worker, fd, &from);
         return true;
     }
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+    if ((errno == EMFILE || errno == ENFILE) && make_room(worker, "all file descriptors"))
+        return true;
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         pause_accepting(worker, errno);
+        ask_others(worker);
+    }
     return errno == EINTR || errno == ECONNABORTED;
 }
 
@@ -206,6 +270,7 @@ static void apply_settings(struct worker *worker)
         .linger_timeout_ms = settings->linger_timeout_ms,
         .max_head_bytes = settings->max_head_bytes,
         .write_buffer_bytes = settings->write_buffer_bytes,
+        .max_held_bytes = settings->max_buffer_memory_bytes / worker->options.worker_count,
     };
 }
 
@@ -219,6 +284,17 @@ static void take_snapshot(struct worker *worker, const struct mail *mail)
 }
 
 /* ---- the loop ---- */
+
+/* Who asked has itself nobody to spare but those it let in meanwhile. */
+static void make_room_for_others(struct worker *worker)
+{
+    bool is_ours = worker->has_asked_others; /* the news reaches us too */
+
+    worker->has_asked_others = false;
+    while (!is_ours && make_room(worker, "all places") &&
+           connections_open(worker->options.limits) > worker->max_connections)
+        ;
+}
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
@@ -236,6 +312,8 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     take_snapshot(worker, &mail);
     if (mail.looks_again)
         requests_look_again(&worker->house);
+    if (mail.makes_room)
+        make_room_for_others(worker);
     if (mail.drains) {
         worker->house.clients.is_draining = true;
         stop_accepting(worker);
@@ -342,7 +420,8 @@ static bool make_house(struct worker *worker, const struct worker_options *optio
     house->nudge = options->nudge;
     house->nudge_arg = options->arg;
     house->metrics = metrics_shard_new(options->metrics);
-    house->pool = upstream_pool_new(worker->base, &worker->wheel, worker->scratch, sizeof worker->scratch);
+    house->pool = upstream_pool_new(worker->base, &worker->wheel, worker->scratch, sizeof worker->scratch,
+                                    options->descriptor_limit);
     house->clients = (struct client_house){
         .base = worker->base,
         .wheel = &worker->wheel,
@@ -438,6 +517,12 @@ void worker_update(struct worker *worker, struct snapshot *snapshot, struct flee
 void worker_look_again(struct worker *worker)
 {
     write_mail(worker)->looks_again = true;
+    send_mail(worker);
+}
+
+void worker_make_room(struct worker *worker)
+{
+    write_mail(worker)->makes_room = true;
     send_mail(worker);
 }
 

@@ -23,8 +23,11 @@ struct worker_options {
     struct snapshot *snapshot; /* a reference is taken */
     struct fleet *fleet;       /* the same */
     unsigned max_connections;  /* as far as descriptors go */
+    int descriptor_limit;      /* descriptors from here on are not for callers and backends */
+    unsigned worker_count;     /* how many share what is counted a process */
     const atomic_bool *is_draining;
     void (*nudge)(void *arg);   /* any thread: a probe is wanted */
+    void (*crowd)(void *arg);   /* any thread: other workers shall make room */
     void (*on_done)(void *arg); /* from the worker's thread: it has drained and is about to end */
     void *arg;
 };
@@ -35,6 +38,8 @@ struct worker *worker_start(const struct worker_options *options);
 void worker_update(struct worker *worker, struct snapshot *snapshot, struct fleet *fleet, unsigned max_connections);
 /* Probes brought news. */
 void worker_look_again(struct worker *worker);
+/* Too many connections are open: those of yours that can be spared shall close. */
+void worker_make_room(struct worker *worker);
 /* Takes what is in the accept queue, then no more; ends when the last connection is closed. */
 void worker_drain(struct worker *worker);
 /* Ends what is still open, now. */

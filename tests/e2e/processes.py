@@ -44,6 +44,7 @@ def spawn(arguments, **options):
     """A child that dies with us, even when we are killed."""
     arguments = [str(argument) for argument in arguments]
     before = options.pop("preexec_fn", None)
+    options.setdefault("stdin", subprocess.DEVNULL)
 
     def prepare():
         die_with_parent()
@@ -51,7 +52,7 @@ def spawn(arguments, **options):
         if before:
             before()
 
-    return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, preexec_fn=prepare, **options)
+    return subprocess.Popen(arguments, preexec_fn=prepare, **options)
 
 
 def run(arguments, timeout=30, **options):

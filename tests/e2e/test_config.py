@@ -177,7 +177,8 @@ def test_random_bytes_stop_the_start_and_nothing_crashes(folder):
 DEFAULTS = {
     "operator_listen": "127.0.0.1:18790", "max_body_bytes": "32 ?MiB|33554432", "max_prompt_chars": "32768",
     "max_system_chars": "131072", "max_body_memory_bytes": "1 ?GiB|1073741824", "max_connections": "15000",
-    "max_connections_per_address": "1000", "max_line_bytes": "64 ?MiB|67108864", "head_timeout": "10s", "body_timeout": "60s|1m",
+    "max_connections_per_address": "1000", "max_buffer_memory_bytes": "64 ?MiB|67108864",
+    "max_line_bytes": "64 ?MiB|67108864", "head_timeout": "10s", "body_timeout": "60s|1m",
     "idle_timeout": "120s|2m", "write_timeout": "60s|1m", "connect_timeout": "3s", "first_token_timeout": "300s|5m",
     "stream_idle_timeout": "120s|2m", "drain_timeout": "30s", "drain_delay": "0s?", "linger_timeout": "2s",
     "heartbeat_interval": "10s", "commit_after": "10s",
@@ -327,11 +328,16 @@ def test_trusted_proxies_have_no_cap_of_their_own(start_gateway):
         assert wire.request("GET", "/healthz").answer("GET").status == 200
 
 
-def test_connections_over_the_cap_in_all_are_closed(start_gateway):
+def test_connections_over_the_cap_in_all_are_closed_when_all_are_at_work(start_gateway, fake):
     gateway = start_gateway(max_connections=4)
-    for wire in [gateway.wire() for _ in range(4)]:
-        assert wire.request("GET", "/healthz").answer("GET").status == 200
+    fake.script(times=4, silent=True)
+    for _ in range(4):
+        gateway.open_chat()
+    fake.wait_chats(4)
     assert gateway.wire().is_closed()
+    gateway.close_wires()
+    wait_for(lambda: gateway.metric("connections_open") == 0)
+    assert gateway.chat().status == 200
 
 
 def test_the_file_may_hold_json(folder):

@@ -67,6 +67,7 @@ TEST(what_is_left_out_has_the_defaults_of_the_contract)
         { "max_prompt_chars", (int64_t)settings->max_prompt_chars, 32768 },
         { "max_system_chars", (int64_t)settings->max_system_chars, 131072 },
         { "max_body_memory_bytes", (int64_t)settings->max_body_memory_bytes, 1073741824 },
+        { "max_buffer_memory_bytes", (int64_t)settings->max_buffer_memory_bytes, 67108864 },
         { "max_connections", settings->max_connections, 15000 },
         { "max_connections_per_address", settings->max_connections_per_address, 1000 },
         { "max_line_bytes", (int64_t)settings->max_line_bytes, 67108864 },
@@ -109,7 +110,8 @@ TEST(every_setting_reaches_its_field)
         "auth: {enabled: false, header_key: X-K, user_header: body.user}\n"
         "whitelist: {ips: [10.0.0.0/8]}\nresponse_filter: {strip: [created, model]}\n"
         "max_body_bytes: 1 MiB\nmax_body_memory_bytes: 8 MiB\nmax_head_bytes: 8KiB\nmax_line_bytes: 2 MiB\n"
-        "write_buffer_bytes: 65536\nmax_prompt_chars: 0\nmax_system_chars: 1\nmax_connections: 7\n"
+        "write_buffer_bytes: 65536\nmax_buffer_memory_bytes: 3 MiB\nmax_prompt_chars: 0\nmax_system_chars: "
+        "1\nmax_connections: 7\n"
         "max_connections_per_address: 6\nhead_timeout: 1s\nbody_timeout: 2s\nidle_timeout: 3s\nwrite_timeout: 4s\n"
         "connect_timeout: 500ms\nfirst_token_timeout: 6m\nstream_idle_timeout: 7s\ndrain_timeout: 8s\n"
         "drain_delay: 9s\nlinger_timeout: 0s\nheartbeat_interval: 11s\ncommit_after: 12s\n");
@@ -127,6 +129,7 @@ TEST(every_setting_reaches_its_field)
     CHECK(settings->max_body_bytes == 1 << 20 && settings->max_body_memory_bytes == 8 << 20);
     CHECK(settings->max_head_bytes == 8192 && settings->max_line_bytes == 2 << 20);
     CHECK(settings->write_buffer_bytes == 65536 && settings->max_prompt_chars == 0 && settings->max_system_chars == 1);
+    CHECK(settings->max_buffer_memory_bytes == 3 << 20);
     CHECK(settings->max_connections == 7 && settings->max_connections_per_address == 6);
     CHECK(settings->head_timeout_ms == 1000 && settings->body_timeout_ms == 2000 && settings->idle_timeout_ms == 3000);
     CHECK(settings->write_timeout_ms == 4000 && settings->connect_timeout_ms == 500);
