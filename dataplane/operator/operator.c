@@ -6,6 +6,7 @@
 #include <event2/http.h>
 #include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,12 +14,20 @@
 
 #include "host.h"
 
-enum { MAX_HEAD_BYTES = 16 << 10, MAX_BODY_BYTES = 4096, TIMEOUT_S = 30, MAX_METRICS_BYTES = 16 << 20 };
+enum {
+    MAX_HEAD_BYTES = 16 << 10,
+    MAX_BODY_BYTES = 4096,
+    TIMEOUT_S = 30,
+    MAX_METRICS_BYTES = 16 << 20,
+    ACCEPT_PAUSE_US = 100000
+};
 
 struct operator
 {
     struct operator_options options;
     struct evhttp *http;
+    struct evconnlistener *listener; /* http's */
+    struct event *accept_again;
     bool asks_for_host; /* it is no unix socket */
 };
 
@@ -119,6 +128,45 @@ static struct bufferevent *make_connection(struct event_base *base, void *arg)
     return bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 }
 
+/* evhttp has taken the listener's own word for itself, so the way from there to us is this. One a process. */
+static struct operator* the_operator;
+
+/* Without a descriptor or memory to accept with, the listener would stay ready: it pauses instead of spinning. */
+static void on_accept_error(struct evconnlistener *listener, void *arg)
+{
+    static const struct timeval pause = { .tv_usec = ACCEPT_PAUSE_US };
+
+    (void)arg;
+    (void)evconnlistener_disable(listener);
+    (void)event_add(the_operator->accept_again, &pause);
+}
+
+static void on_accept_again(evutil_socket_t fd, short what, void *arg)
+{
+    struct operator* operator= arg;
+
+    (void)fd;
+    (void)what;
+    (void)evconnlistener_enable(operator->listener);
+}
+
+static bool listen_on(struct operator* operator, int socket)
+{
+    struct evhttp_bound_socket *bound;
+
+    operator->http = evhttp_new(operator->options.base);
+    operator->accept_again = evtimer_new(operator->options.base, on_accept_again, operator);
+    if (!operator->http || !operator->accept_again || !(bound =
+                                                            evhttp_accept_socket_with_handle(operator->http, socket))) {
+        (void)close(socket);
+        return false;
+    }
+    operator->listener = evhttp_bound_socket_get_listener(bound);
+    the_operator = operator;
+    evconnlistener_set_error_cb(operator->listener, on_accept_error);
+    return true;
+}
+
 struct operator* operator_new(const struct operator_options *options)
 {
     struct operator* operator= calloc(1, sizeof *operator);
@@ -127,9 +175,7 @@ struct operator* operator_new(const struct operator_options *options)
         return NULL;
     operator->options = * options;
     operator->asks_for_host = !is_unix(options->socket);
-    operator->http = evhttp_new(options->base);
-    if (!operator->http || evhttp_accept_socket(operator->http, options->socket) != 0) {
-        (void)close(options->socket);
+    if (!listen_on(operator, options->socket)) {
         operator_free(operator);
         return NULL;
     }
@@ -149,6 +195,8 @@ void operator_free(struct operator* operator)
 {
     if (!operator)
         return;
+    if (operator->accept_again)
+        event_free(operator->accept_again);
     if (operator->http)
         evhttp_free(operator->http);
     free(operator);
