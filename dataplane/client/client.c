@@ -5,8 +5,8 @@
  *     HEAD, some bytes         head_timeout from the first byte: on_slow
  *     BODY, HELD               body_timeout from the head: on_slow
  *     BUSY                     LOOK_MS from when the request was read: is the caller still there?
- *     unsent bytes             write_timeout without a byte taken by the caller (looked at so often, so up to twice
- * that): on_gone LINGER                   linger_timeout from the last byte, LINGER_TURNS times that in all: closed
+ *     unsent bytes             write_timeout without a byte taken by the caller, or sooner if it vanished: on_gone
+ *     LINGER                   linger_timeout from the last byte, LINGER_TURNS times that in all: closed
  *
  * Reading is edge-triggered, goes on until a read did not fill the buffer (then the socket is empty), and pauses while
  * a request is BUSY: the edge is remembered in has_more. The kernel tells of a caller's FIN (EV_CLOSED) also while
@@ -326,10 +326,7 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
     if (client->is_broken) {
         client_lose(client, CLIENT_LEFT);
     } else if (client_unsent(client)) {
-        if (client_is_taking(client))
-            client_be_patient(client, client->house->settings.write_timeout_ms);
-        else
-            client_lose(client, CLIENT_STALLED);
+        client_look_at_reader(client);
     } else if (client->stage == STAGE_BODY || client->stage == STAGE_HELD) {
         client_distrust(client);
         client->house->story->on_slow(client, true);

@@ -110,4 +110,6 @@ void client_distrust_head(struct client *client);
 void client_set_user_timeout(struct client *client, bool is_slow);
 /* Has the caller taken bytes since this was last asked, or since the kernel last took some from us? */
 bool client_is_taking(struct client *client);
+/* Unsent bytes, and their time is over: waits on, or gives the caller up. */
+void client_look_at_reader(struct client *client);
 void client_flush(struct client *client);

@@ -10,11 +10,16 @@
 
 #include "clock.h"
 
-enum { LINGER_TURNS = 15, KEEPALIVE_MARGIN_MS = 5000 };
+enum {
+    LINGER_TURNS = 15,
+    KEEPALIVE_MARGIN_MS = 5000,
+    VANISHED_MS = 30000, /* as the listener's TCP_USER_TIMEOUT */
+    READER_LOOK_MS = 5000,
+};
 
 void client_set_user_timeout(struct client *client, bool is_slow)
 {
-    unsigned ms = 30000;
+    unsigned ms = VANISHED_MS;
 
     if (client->is_slow == is_slow)
         return;
@@ -33,6 +38,38 @@ bool client_is_taking(struct client *client)
     int before = client->held;
 
     return ioctl(client->fd, SIOCOUTQ, &client->held) == 0 && client->held < before;
+}
+
+/* It has left bytes unanswered for so long: one that only does not read answers the kernel's probes. */
+static bool has_vanished(const struct client *client)
+{
+    struct tcp_info info = { 0 };
+    socklen_t bytes = sizeof info;
+
+    return getsockopt(client->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && info.tcpi_unacked &&
+           info.tcpi_last_ack_recv >= VANISHED_MS;
+}
+
+/* It is looked at more often than that, to see that it takes something, or that it has vanished. */
+static void be_patient_with_reader(struct client *client)
+{
+    int64_t ms = client->house->settings.write_timeout_ms;
+
+    client_be_patient(client, ms < READER_LOOK_MS ? ms : READER_LOOK_MS);
+}
+
+void client_look_at_reader(struct client *client)
+{
+    bool is_taking = client_is_taking(client);
+
+    if (is_taking && client->stage == STAGE_BUSY)
+        client_waits(client, LINE_SLOW);
+    if (has_vanished(client))
+        client_lose(client, CLIENT_LEFT);
+    else if (is_taking || clock_ms() - client->waiter.since_ms < client->house->settings.write_timeout_ms)
+        be_patient_with_reader(client);
+    else
+        client_lose(client, CLIENT_STALLED);
 }
 
 /* Sends what the kernel takes: the number of bytes, or -1 when the connection is broken. */
@@ -110,7 +147,7 @@ void client_flush(struct client *client)
         return;
     client->out_sent += (size_t)sent;
     (void)client_is_taking(client);
-    client_be_patient(client, client->house->settings.write_timeout_ms);
+    be_patient_with_reader(client);
     if (!client_unsent(client)) {
         text_release_wiped(&client->out);
         client->out_sent = 0;
@@ -153,7 +190,7 @@ void client_write(struct client *client, struct slice bytes)
         if ((size_t)sent < bytes.len) {
             client_set_user_timeout(client, true);
             (void)client_is_taking(client);
-            client_be_patient(client, client->house->settings.write_timeout_ms);
+            be_patient_with_reader(client);
         }
     }
     if ((size_t)sent < bytes.len && !client->waiter.next)
