@@ -3,9 +3,10 @@ Many connections that keep a server waiting, as a program of its own, so that it
 
     attack.py PORT KIND COUNT SOURCES [AGAIN [KEY]]
 
-KIND: `silent` sends nothing; `head` sends a head, `body` a body, a byte a second; `unread` asks for a stream and never reads;
-`fat` sends most of a large head at once, and then nothing. SOURCES: from how many addresses, 127.1.0.1 and following.
-AGAIN: how many connections that were closed are opened anew each second (1000). Ends when its input does.
+KIND: `silent` sends nothing; `head` sends a head, `body` a body, a byte a second; `unread` asks for a stream, `unread-flood`
+for one that comes as fast as it can, and never reads; `fat` sends most of a large head at once, and then nothing. SOURCES:
+from how many addresses, 127.1.0.1 and following. AGAIN: how many connections that were closed are opened anew each second
+(1000). Ends when its input does.
 """
 
 import json
@@ -21,9 +22,12 @@ from processes import spawn
 IP_BIND_ADDRESS_NO_PORT = 24
 CLOSED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 SLICES = 20  # a second
-CHAT = json.dumps({"model": "qwen3:32b", "stream": True, "logprobs": True, "top_logprobs": 20,
-                   "messages": [{"role": "user", "content": "tokens:4000000@1000"}]}).encode()
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"
+
+
+def chat(content, **more):
+    body = json.dumps({"model": "qwen3:32b", "stream": True, "messages": [{"role": "user", "content": content}], **more}).encode()
+    return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 def opening(kind, key):
@@ -33,7 +37,8 @@ def opening(kind, key):
         "silent": (b"", b""),
         "head": (b"P", (head + b"X-Slow: " + b"a" * 10000)[1:]),
         "body": (head + b"Content-Length: 10000\r\n\r\n{", b" " * 9000),
-        "unread": (head + b"Content-Length: %d\r\n\r\n%s" % (len(CHAT), CHAT), b""),
+        "unread": (head + chat("tokens:4000000@1000"), b""),
+        "unread-flood": (head + chat("tokens:4000000@0", logprobs=True, top_logprobs=20), b""),
         "fat": (head + b"X-Fat: " + b"a" * 60000, b""),
     }[kind]
 
@@ -53,7 +58,7 @@ class Attack:
         number = self.made % self.sources
         one = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         one.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        if self.kind == "unread":
+        if self.kind.startswith("unread"):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.bind((f"127.1.{number // 250}.{number % 250 + 1}", 0))
         self.made += 1
