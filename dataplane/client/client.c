@@ -319,7 +319,7 @@ bool clients_have_more(const struct client_house *house)
 
 static void on_due(struct deadline *deadline, int64_t now_ms)
 {
-    struct client *client = (struct client *)((char *)deadline - offsetof(struct client, deadline));
+    struct client *client = (void *)((char *)deadline - offsetof(struct client, deadline));
     bool is_idle = client->stage == STAGE_HEAD && client->in.len == 0;
 
     (void)now_ms;

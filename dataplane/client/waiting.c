@@ -49,7 +49,7 @@ void client_know(struct client *client)
 
 static struct client *client_of(struct waiter *waiter)
 {
-    return (struct client *)((char *)waiter - offsetof(struct client, waiter));
+    return (void *)((char *)waiter - offsetof(struct client, waiter));
 }
 
 /* The first in line but for `spared`, if it has stood there for so long. */

@@ -110,7 +110,7 @@ static void on_list(struct patient *patient, struct slice body, int64_t now_ms)
 
 static struct probe *probe_of(struct borrower *borrower)
 {
-    return (struct probe *)((char *)borrower - offsetof(struct probe, borrower));
+    return (void *)((char *)borrower - offsetof(struct probe, borrower));
 }
 
 static void unlink_probe(struct probe *probe)
@@ -195,7 +195,7 @@ static void on_lost(struct borrower *borrower, enum upstream_loss loss, const ch
 
 static void on_due(struct deadline *deadline, int64_t now_ms)
 {
-    struct probe *probe = (struct probe *)((char *)deadline - offsetof(struct probe, deadline));
+    struct probe *probe = (void *)((char *)deadline - offsetof(struct probe, deadline));
 
     (void)now_ms;
     text_clear(&probe->body);

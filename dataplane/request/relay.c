@@ -24,7 +24,7 @@ static void on_lost(struct borrower *borrower, enum upstream_loss loss, const ch
 
 static struct request *request_of(struct borrower *borrower)
 {
-    return (struct request *)((char *)borrower - offsetof(struct request, borrower));
+    return (void *)((char *)borrower - offsetof(struct request, borrower));
 }
 
 /* ---- handing over ---- */

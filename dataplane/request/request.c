@@ -554,7 +554,7 @@ const struct client_story request_story = {
 
 static void on_due(struct deadline *deadline, int64_t now_ms)
 {
-    struct request *req = (struct request *)((char *)deadline - offsetof(struct request, deadline));
+    struct request *req = (void *)((char *)deadline - offsetof(struct request, deadline));
 
     switch (req->state) {
     case REQUEST_READING:

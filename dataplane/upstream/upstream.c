@@ -239,7 +239,7 @@ static bool start_connecting(struct upstream *up)
 
 static void on_due(struct deadline *deadline, int64_t now_ms)
 {
-    struct upstream *up = (struct upstream *)((char *)deadline - offsetof(struct upstream, deadline));
+    struct upstream *up = (void *)((char *)deadline - offsetof(struct upstream, deadline));
 
     (void)now_ms;
     if (up->stage == STAGE_CONNECTING)

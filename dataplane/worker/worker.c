@@ -81,7 +81,7 @@ static void pause_accepting(struct worker *worker, int reason)
 
 static void on_accept_again(struct deadline *deadline, int64_t now_ms)
 {
-    struct worker *worker = (struct worker *)((char *)deadline - offsetof(struct worker, accept_again));
+    struct worker *worker = (void *)((char *)deadline - offsetof(struct worker, accept_again));
 
     (void)now_ms;
     for (size_t i = 0; worker->is_accepting && i < worker->listener_count; i++)
