@@ -26,6 +26,7 @@ from wire import Cut, Wire, wait_for
 
 LOADERS, WORKERS = 24, 2
 SAMPLE_S, TROUBLE_S, REPORT_S = 2, 5, 60
+LONG_S = 900  # a shorter run's second half may still be filling what its first had no need of
 WRITE_TIMEOUT_S, HEAD_TIMEOUT_S = 5, 8  # the second longer than a busy machine holds up a caller who has connected
 KEPT_S = 60  # as long as an idle connection to a backend is kept
 FEW_KEY = "a-key-with-few-requests"
@@ -429,7 +430,8 @@ def check_flat(checks, samples):
         return
     resident, descriptors = zip(*samples)
     before, after = growth(resident)
-    checks.add("memory is flat", after <= before * 1.05 + (1 << 20),
+    is_long = len(samples) * SAMPLE_S >= LONG_S
+    checks.add("memory is flat", after <= before * 1.05 + ((1 if is_long else 4) << 20),
                f"{before / 2**20:.1f} MiB, later {after / 2**20:.1f} MiB, at most {max(resident) / 2**20:.1f} MiB, "
                f"{slope(resident) / 2**20:+.2f} MiB an hour")
     before, after = growth(descriptors)
