@@ -336,10 +336,11 @@ static bool says_something(const struct event *event)
 static void take_whole(struct request *req)
 {
     struct event event = { 0 };
+    enum err err = req->backend->kind->read_line(whole_of(req), &req->parse_arena, &event);
     struct text *out;
 
-    if (req->backend->kind->read_line(whole_of(req), &req->parse_arena, &event) != ERR_OK || !says_something(&event)) {
-        fail(req, CAUSE_UPSTREAM);
+    if (err || !says_something(&event)) {
+        fail(req, err == ERR_NO_MEMORY ? CAUSE_NO_MEMORY : CAUSE_UPSTREAM);
         return;
     }
     if (event.error.len) {
@@ -426,13 +427,15 @@ static void on_lost(struct borrower *borrower, enum upstream_loss loss, const ch
         request_drive(req);
         return;
     }
-    if (was_silent && loss != UPSTREAM_BAD) {
+    if (was_silent && (loss == UPSTREAM_UNREACHABLE || loss == UPSTREAM_HUNG_UP)) {
         backend_failed(req->backend, clock_ms());
         req->house->nudge(req->house->nudge_arg);
     }
     log_warn("req=%.*s: backend %s: %s, the caller is told", (int)req->record.request_id.len, req->record.request_id.at,
              req->backend->name, why);
-    fail(req, loss == UPSTREAM_UNREACHABLE ? CAUSE_BACKEND_DOWN : CAUSE_UPSTREAM);
+    fail(req, loss == UPSTREAM_UNREACHABLE ? CAUSE_BACKEND_DOWN
+              : loss == UPSTREAM_NO_MEMORY ? CAUSE_NO_MEMORY
+                                           : CAUSE_UPSTREAM);
 }
 
 /* ---- time ---- */

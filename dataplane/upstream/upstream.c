@@ -299,7 +299,9 @@ enum err upstream_borrow(struct upstream_pool *pool, struct backend *backend, st
             int reason = errno;
             ring_add(&pool->busy, up);
             bury(up);
-            return reason == EMFILE || reason == ENFILE || reason == ENOMEM ? ERR_SYSTEM : ERR_REFUSED;
+            if (reason == ENOMEM)
+                return ERR_NO_MEMORY;
+            return reason == EMFILE || reason == ENFILE ? ERR_SYSTEM : ERR_REFUSED;
         }
         up->stage = STAGE_CONNECTING;
     }
@@ -425,6 +427,15 @@ static bool feed_body(struct upstream *up, struct slice *bytes)
     return bytes->len > 0;
 }
 
+/* A head in pieces cannot be gathered any further. */
+static void lose_head(struct upstream *up)
+{
+    bool has_no_memory = up->head_text.err == ERR_NO_MEMORY;
+
+    lose(up, has_no_memory ? UPSTREAM_NO_MEMORY : UPSTREAM_BAD,
+         has_no_memory ? "no memory for its head" : "the head is too large");
+}
+
 static bool take_head(struct upstream *up, struct http_head *head)
 {
     if (head->status < 200) {
@@ -452,7 +463,7 @@ static bool feed_head(struct upstream *up, struct slice *bytes)
     if (is_gathered) {
         text_add_slice(&up->head_text, *bytes);
         if (up->head_text.err) {
-            lose(up, UPSTREAM_BAD, "the head is too large");
+            lose_head(up);
             return false;
         }
         from = text_slice(&up->head_text);
@@ -462,7 +473,7 @@ static bool feed_head(struct upstream *up, struct slice *bytes)
         if (!is_gathered)
             text_add_slice(&up->head_text, *bytes);
         if (up->head_text.err)
-            lose(up, UPSTREAM_BAD, "the head is too large");
+            lose_head(up);
         return false;
     }
     if (result != HTTP_DONE) {

@@ -24,6 +24,7 @@ enum upstream_loss {
     UPSTREAM_UNREACHABLE, /* connecting was refused, failed or took longer than connect_timeout */
     UPSTREAM_HUNG_UP,     /* the connection ended before the answer was whole */
     UPSTREAM_BAD,         /* not HTTP, or broken framing */
+    UPSTREAM_NO_MEMORY,   /* ours, not the backend's fault */
 };
 
 struct borrower {
@@ -50,7 +51,7 @@ void upstream_pool_reap(struct upstream_pool *pool);
 
 /*
  * A kept connection, or with `must_be_fresh` or without one a new one, connecting. Never calls back before it returns.
- * ERR_SYSTEM: no descriptor or no memory; ERR_REFUSED: connecting failed at once.
+ * ERR_SYSTEM: no descriptor; ERR_NO_MEMORY; ERR_REFUSED: connecting failed at once.
  */
 enum err upstream_borrow(struct upstream_pool *pool, struct backend *backend, struct borrower *who, bool must_be_fresh,
                          int64_t connect_timeout_ms, struct upstream **ret_upstream);
