@@ -48,7 +48,7 @@ def clock(folder):
 def start_clocked(start_gateway, clock):
     def start(**settings):
         extra = {**clock.environment, "ASAN_OPTIONS": environment()["ASAN_OPTIONS"] + ":verify_asan_link_order=0"}
-        return start_gateway(environment_extra=extra, **settings)
+        return start_gateway(environment_extra=extra, **{"workers": 1, **settings})  # each looks at the clock by itself
     return start
 
 
