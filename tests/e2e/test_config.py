@@ -328,7 +328,7 @@ def test_trusted_proxies_have_no_cap_of_their_own(start_gateway):
         assert wire.request("GET", "/healthz").answer("GET").status == 200
 
 
-def test_connections_over_the_cap_in_all_are_closed_when_all_are_at_work(start_gateway, fake):
+def test_connections_over_the_cap_in_all_are_closed(start_gateway, fake):
     gateway = start_gateway(max_connections=4)
     fake.script(times=4, silent=True)
     for _ in range(4):
