@@ -236,57 +236,48 @@ static const char *pass_escape(struct json_reader *reader, const char *at, size_
     return behind;
 }
 
-#ifdef __SSE2__
-/*
- * Plain ASCII with escapes of two bytes in between, which is what prompts are made of: sixteen bytes a step, stops at
- * whatever else comes, or where fewer than a step and one byte are left.
- */
-static const char *pass_simple(const char *at, const char *end, size_t *ret_escapes)
+/* Escapes that stand side by side, as where a writer keeps to ASCII: what is not, is runs of \uXXXX. */
+static const char *pass_escapes(struct json_reader *reader, const char *at, size_t *ret_trailing)
 {
-    const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\'), space = _mm_set1_epi8(0x20);
-
-    while (end - at > 16) {
-        __m128i block = _mm_loadu_si128((const __m128i_u *)at);
-        __m128i slashes = _mm_cmpeq_epi8(block, backslash);
-        /* signed: bytes from 0x80 on are below the space, too */
-        __m128i stops = _mm_or_si128(_mm_cmplt_epi8(block, space), _mm_or_si128(_mm_cmpeq_epi8(block, quote), slashes));
-        unsigned slash = (unsigned)_mm_movemask_epi8(slashes), stop = (unsigned)_mm_movemask_epi8(stops);
-        size_t step = 16;
-
-        while (stop) {
-            unsigned i = (unsigned)__builtin_ctz(stop);
-            if (!(slash >> i & 1) || !is_escape[(unsigned char)at[i + 1]])
-                return at + i;
-            *ret_escapes += 1;
-            stop &= ~(3u << i);
-            step += i == 15; /* the escape's second byte is the next block's first */
-        }
-        at += step;
-    }
+    do
+        at = pass_escape(reader, at, ret_trailing);
+    while (at && at != reader->end && *at == '\\');
     return at;
 }
-#endif
 
-const char *pass_string_rest(struct json_reader *reader, const char *first, const char *at,
-                             struct json_string *ret_string)
+/* The end of the plain stretch at `at`, or of one with the escapes in it that the wide steps know. */
+static const char *pass_simple(const char *at, const char *end, size_t *ret_escapes)
 {
+#ifdef __SSE2__
+    if (end - at >= 64) {
+        const char *stop = scan_string(at, end, ret_escapes);
+        if (end - stop >= 64)
+            return stop;
+        at = stop;
+    }
+#endif
+    (void)ret_escapes;
+    return scan_plain(at, end);
+}
+
+const char *pass_string_any(struct json_reader *reader, const char *at, struct json_string *ret_string)
+{
+    const char *first = at;
     size_t trailing = 0;
     bool has_escapes = false;
 
-    for (;; at = scan_plain(at, reader->end)) {
+    for (;;) {
+        size_t escapes = 0;
+        at = pass_simple(at, reader->end, &escapes);
+        has_escapes |= escapes != 0;
+        trailing += escapes;
         if (at == reader->end)
             return json_stop(reader, at, JSON_ENDS_EARLY);
         if (*at == '"')
             break;
         if (*at == '\\') {
             has_escapes = true;
-#ifdef __SSE2__
-            if (reader->end - at > 16 && is_escape[(unsigned char)at[1]]) {
-                at = pass_simple(at, reader->end, &trailing);
-                continue;
-            }
-#endif
-            at = pass_escape(reader, at, &trailing);
+            at = pass_escapes(reader, at, &trailing);
             if (!at)
                 return NULL;
         } else if ((unsigned char)*at >= 0x80) {

@@ -153,3 +153,87 @@ TEST(random_bytes_that_are_almost_utf8_are_judged_alike_by_all)
         text_release(&text);
     }
 }
+
+#ifdef __SSE2__
+/* Where scan_string() must stop by its own description, a byte at a time. */
+static const char *stop_of(const char *at, const char *end, size_t *ret_escapes)
+{
+    const char *start = at;
+
+    while (end - at > 0) {
+        if (*at == '\\' && end - at > 1 && strchr("nrt\"\\", at[1]) && at[1]) {
+            at += 2;
+            *ret_escapes += 1;
+        } else if (is_plain(*at)) {
+            at++;
+        } else {
+            return at;
+        }
+    }
+    return start + (end - start);
+}
+
+static void is_passed(struct slice text)
+{
+    const char *end = text.at + text.len;
+    size_t escapes = 0, by_sse2 = 0, by_avx2 = 0, passed = 0;
+    const char *stop = scan_string_sse2(text.at, end, &by_sse2);
+
+    if (scan_has_avx2()) {
+        CHECK(scan_string_avx2(text.at, end, &by_avx2) == stop);
+        CHECK_EQ(by_avx2, by_sse2);
+    }
+    /* It may stop early only where less than a step is left. */
+    CHECK(stop_of(text.at, end, &escapes) == stop || (stop_of(text.at, end, &escapes) > stop && end - stop <= 64));
+    CHECK(stop_of(text.at, stop, &passed) == stop);
+    CHECK_EQ(by_sse2, passed);
+}
+
+TEST(a_string_is_passed_alike_by_every_step_wherever_its_escapes_stand)
+{
+    static const char *const pieces[] = { "\\\\", "\\\"", "\\n", "\\t",      "\\r",  "\\",
+                                          "\"",   "\\u",  "\\b", "\xc3\xa9", "\x1f", "\\\xc3" };
+
+    for (unsigned i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        for (unsigned before = 0; before < 140; before++)
+            for (unsigned again = 0; again < 4; again++) {
+                struct text text;
+                char *copy;
+                text_init(&text, 1000);
+                for (unsigned k = 0; k < before; k++)
+                    text_add_char(&text, 'x');
+                for (unsigned k = 0; k <= again * 33; k++) /* 1, 34, 67, 100 of them: runs over every edge */
+                    text_add_string(&text, pieces[i]);
+                text_add_string(&text,
+                                "n\" and what stands behind it, long enough for one step more, is never looked at");
+                copy = copy_of(text_slice(&text));
+                is_passed((struct slice){ copy, text.len });
+                free(copy);
+                text_release(&text);
+            }
+}
+
+TEST(random_escapes_are_passed_alike_by_every_step)
+{
+    static const char *const pieces[] = { "\\\\", "\\\\\\\\\\\\", "\\\"", "\\n", "\\t", "\\r", "x", "n", "and so on " };
+    static const char *const stops[] = { "\\", "\"", "\\u", "\x01", "\xff" };
+    unsigned seed = 7;
+
+    for (unsigned round = 0; round < 20000; round++) {
+        struct text text;
+        char *copy;
+        text_init(&text, 1000);
+        for (unsigned i = 0; i < 60; i++) {
+            seed = seed * 1103515245 + 12345;
+            if ((seed >> 16) % 64 == 0)
+                text_add_string(&text, stops[(seed >> 22) % (sizeof stops / sizeof *stops)]);
+            else
+                text_add_string(&text, pieces[(seed >> 16) % (sizeof pieces / sizeof *pieces)]);
+        }
+        copy = copy_of(text_slice(&text));
+        is_passed((struct slice){ copy, text.len });
+        free(copy);
+        text_release(&text);
+    }
+}
+#endif

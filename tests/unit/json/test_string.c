@@ -201,3 +201,62 @@ TEST(a_string_is_read_alike_wherever_its_odd_byte_stands)
                 text_release(&text);
             }
 }
+
+TEST(a_wrong_escape_is_refused_at_its_place_wherever_it_stands)
+{
+    static const struct {
+        const char *odd;
+        enum json_error error;
+        unsigned at;
+    } rows[] = {
+        { "\\x", JSON_SYNTAX, 1 },     { "\\\n", JSON_SYNTAX, 1 },         { "\\\xc3\xa9", JSON_SYNTAX, 1 },
+        { "\n", JSON_SYNTAX, 0 },      { "\\\\\n", JSON_SYNTAX, 2 },       { "\\ud800", JSON_UTF8, 0 },
+        { "\\u12x4", JSON_SYNTAX, 4 }, { "\\n\\n\\n\\x", JSON_SYNTAX, 7 }, { "\xff", JSON_UTF8, 0 },
+        { "\\\"\\N", JSON_SYNTAX, 3 },
+    };
+
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (unsigned before = 0; before < 150; before++)
+            for (unsigned behind = 0; behind < 140; behind += 69) {
+                struct json_reader reader;
+                struct json_string string;
+                struct text text;
+                text_init(&text, 1000);
+                text_add_char(&text, '"');
+                for (unsigned k = 0; k < before; k++)
+                    text_add_char(&text, "abc \\n"[k % 6] == '\\' && k + 1 == before ? 'x' : "abc \\n"[k % 6]);
+                text_add_string(&text, rows[i].odd);
+                for (unsigned k = 0; k < behind; k++)
+                    text_add_char(&text, 'x');
+                text_add_char(&text, '"');
+                json_open(&reader, text_slice(&text), JSON_MAX_DEPTH);
+                CHECK_ROW(!json_string(&reader, &string), rows[i].odd);
+                CHECK_ROW(reader.error == rows[i].error, rows[i].odd);
+                CHECK_EQ(reader.at - reader.start, 1 + before + rows[i].at);
+                text_release(&text);
+            }
+}
+
+TEST(a_string_ends_at_the_first_quote_behind_an_even_number_of_backslashes)
+{
+    for (unsigned before = 0; before < 140; before++)
+        for (unsigned slashes = 0; slashes < 80; slashes++) {
+            bool is_end = slashes % 2 == 0;
+            struct json_reader reader;
+            struct json_string string;
+            struct text text;
+            text_init(&text, 1000);
+            text_add_char(&text, '"');
+            for (unsigned k = 0; k < before; k++)
+                text_add_char(&text, 'x');
+            for (unsigned k = 0; k < slashes; k++)
+                text_add_char(&text, '\\');
+            text_add_literal(&text, "\", 1, \"two\", [\"three\", \"and what else stands in a body, up to its end\"]");
+            json_open(&reader, text_slice(&text), JSON_MAX_DEPTH);
+            CHECK(json_string(&reader, &string));
+            CHECK_EQ(string.raw.len, is_end ? before + slashes : before + slashes + sizeof "\", 1, " - 1);
+            CHECK_EQ(string.chars, is_end ? before + slashes / 2 : before + slashes / 2 + sizeof "\", 1, " - 1);
+            CHECK_EQ(string.has_escapes, slashes != 0);
+            text_release(&text);
+        }
+}
