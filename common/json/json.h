@@ -70,6 +70,9 @@ struct json_reader {
     const char *start, *at, *end;
     unsigned depth, max_depth;
     bool is_first; /* no member or element was read yet in the innermost open array or object */
+    /* Set on the way, for who wants to know whether what was read can be copied as it stands; its to clear. */
+    bool has_space;       /* white space between tokens was passed */
+    bool has_line_breaks; /* U+0085, U+2028 or U+2029 may stand in a string that was passed */
     enum json_error error;
     uint64_t open; /* a bit a level, the innermost lowest: 1 an object, 0 an array */
 };
@@ -109,6 +112,8 @@ bool json_number_double(struct slice number, double *ret_number);
 
 /* Is the whole text one value of this type (JSON_NONE: any)? As json_skip, with JSON_MAX_DEPTH. */
 bool json_is_valid(struct slice text, enum json_type type);
+/* The same; *ret_is_tight: a copy of it is what json_add_compact() would write. */
+bool json_is_valid_tight(struct slice text, enum json_type type, bool *ret_is_tight);
 
 bool json_string_is_decoded(const struct json_string *string, const char *wanted);
 /* Compares the decoded string with UTF-8 text. */

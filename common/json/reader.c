@@ -41,7 +41,7 @@ bool json_close(struct json_reader *reader)
 {
     if (reader->error)
         return false;
-    reader->at = pass_space(reader->at, reader->end);
+    reader->at = pass_space(reader, reader->at);
     if (reader->depth == 0 && !reader->is_first && reader->at == reader->end)
         return true;
     (void)json_stop(reader, reader->at, reader->at == reader->end ? JSON_ENDS_EARLY : JSON_TRAILING);
@@ -55,7 +55,7 @@ static const char *value_start(struct json_reader *reader)
 
     if (reader->error)
         return NULL;
-    at = pass_space(reader->at, reader->end);
+    at = pass_space(reader, reader->at);
     if (at == reader->end)
         return json_stop(reader, at, JSON_ENDS_EARLY);
     if (reader->depth == 0 && !reader->is_first)
@@ -93,7 +93,7 @@ enum json_type json_peek(struct json_reader *reader)
 {
     if (reader->error)
         return JSON_NONE;
-    reader->at = pass_space(reader->at, reader->end);
+    reader->at = pass_space(reader, reader->at);
     return reader->at == reader->end ? JSON_NONE : type_of(*reader->at);
 }
 
@@ -102,7 +102,7 @@ bool json_fail(struct json_reader *reader, enum json_error error)
     if (reader->error)
         return false;
     reader->error = error;
-    reader->at = pass_space(reader->at, reader->end);
+    reader->at = pass_space(reader, reader->at);
     /* Where no value is next, that is the true complaint. */
     if (error == JSON_TYPE && reader->at == reader->end)
         reader->error = JSON_ENDS_EARLY;
@@ -145,12 +145,12 @@ static const char *pass_key(struct json_reader *reader, const char *at, struct j
     at = pass_string(reader, at + 1, ret_key);
     if (!at)
         return NULL;
-    at = pass_space(at, reader->end);
+    at = pass_space(reader, at);
     if (at == reader->end)
         return json_stop(reader, at, JSON_ENDS_EARLY);
     if (*at != ':')
         return json_stop(reader, at, JSON_SYNTAX);
-    at = pass_space(at + 1, reader->end);
+    at = pass_space(reader, at + 1);
     if (at == reader->end)
         return json_stop(reader, at, JSON_ENDS_EARLY);
     return at;
@@ -162,7 +162,7 @@ static const char *pass_key(struct json_reader *reader, const char *at, struct j
  */
 static const char *pass_comma(struct json_reader *reader, const char *at, bool is_first, bool *ret_more)
 {
-    at = pass_space(at, reader->end);
+    at = pass_space(reader, at);
     if (at == reader->end)
         return json_stop(reader, at, JSON_ENDS_EARLY);
     *ret_more = *at != closer(reader);
@@ -174,7 +174,7 @@ static const char *pass_comma(struct json_reader *reader, const char *at, bool i
         return at;
     if (*at != ',')
         return json_stop(reader, at, JSON_SYNTAX);
-    at = pass_space(at + 1, reader->end);
+    at = pass_space(reader, at + 1);
     if (at == reader->end)
         return json_stop(reader, at, JSON_ENDS_EARLY);
     if (*at == closer(reader))
@@ -338,12 +338,22 @@ bool json_skip(struct json_reader *reader, struct slice *ret_raw)
     return true;
 }
 
-bool json_is_valid(struct slice text, enum json_type type)
+bool json_is_valid_tight(struct slice text, enum json_type type, bool *ret_is_tight)
 {
     struct json_reader reader;
 
     json_open(&reader, text, JSON_MAX_DEPTH);
     if (type != JSON_NONE && json_peek(&reader) != type)
         return false;
-    return json_skip(&reader, NULL) && json_close(&reader);
+    if (!json_skip(&reader, NULL) || !json_close(&reader))
+        return false;
+    *ret_is_tight = !reader.has_space && !reader.has_line_breaks;
+    return true;
+}
+
+bool json_is_valid(struct slice text, enum json_type type)
+{
+    bool is_tight;
+
+    return json_is_valid_tight(text, type, &is_tight);
 }

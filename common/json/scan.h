@@ -94,6 +94,8 @@ static inline size_t scan_short(const char *at, const char *end)
  * Adds to *ret_trailing the bytes passed that are not their character's first.
  */
 const char *scan_utf8(const char *at, const char *end, size_t *ret_trailing);
+/* Does U+0085, U+2028 or U+2029 stand there? */
+bool scan_has_line_break(const char *at, const char *end);
 const char *scan_utf8_portable(const char *at, const char *end, size_t *ret_trailing);
 
 #ifdef __SSE2__
@@ -113,11 +115,20 @@ static inline bool is_space(char c)
     return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-static inline const char *pass_space(const char *at, const char *end)
+static inline const char *skip_space(const char *at, const char *end)
 {
     while (at < end && is_space(*at))
         at++;
     return at;
+}
+
+/* The same between a reader's tokens. */
+static inline const char *pass_space(struct json_reader *reader, const char *at)
+{
+    if (at == reader->end || !is_space(*at))
+        return at;
+    reader->has_space = true;
+    return skip_space(at + 1, reader->end);
 }
 
 /* Sets the error and its place. Always NULL. */

@@ -262,7 +262,7 @@ static const char *pass_simple(const char *at, const char *end, size_t *ret_esca
 
 const char *pass_string_any(struct json_reader *reader, const char *at, struct json_string *ret_string)
 {
-    const char *first = at;
+    const char *first = at, *wide = NULL; /* the first that is not ASCII */
     size_t trailing = 0;
     bool has_escapes = false;
 
@@ -284,11 +284,14 @@ const char *pass_string_any(struct json_reader *reader, const char *at, struct j
             const char *behind = scan_utf8(at, reader->end, &trailing);
             if (behind == at)
                 return json_stop(reader, at, JSON_UTF8);
+            wide = wide ? wide : at;
             at = behind;
         } else {
             return json_stop(reader, at, JSON_SYNTAX);
         }
     }
+    if (wide && !reader->has_line_breaks)
+        reader->has_line_breaks = scan_has_line_break(wide, at);
     *ret_string = (struct json_string){ .raw = { first, (size_t)(at - first) },
                                         .chars = (uint32_t)((size_t)(at - first) - trailing),
                                         .has_escapes = has_escapes };

@@ -52,6 +52,16 @@ static const char *scan_line_break(const char *at, const char *end)
     return at;
 }
 
+bool scan_has_line_break(const char *at, const char *end)
+{
+    const char *escape;
+
+    while ((at = scan_line_break(at, end)) < end)
+        if (line_break(at++, end, &escape))
+            return true;
+    return false;
+}
+
 void json_add_raw(struct text *out, struct slice raw)
 {
     const char *run = raw.at, *at = run, *end = raw.len ? run + raw.len : run;
@@ -149,7 +159,7 @@ void json_add_compact(struct text *out, struct slice value)
             text_add(out, run, (size_t)(at - run));
         else
             json_add_raw(out, (struct slice){ run, (size_t)(at - run) });
-        run = at = pass_space(at, end);
+        run = at = skip_space(at, end);
         is_ascii = true;
     }
 }

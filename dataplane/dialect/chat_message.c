@@ -288,7 +288,7 @@ static bool read_arguments(struct reading *reading, void *thing, const struct fi
     if (!reading_expects(reading, JSON_STRING, wanted) || !json_string(&reading->json, &arguments) ||
         !reading_plain(reading, &arguments, &call->arguments_value))
         return false;
-    if (call->arguments_value.len && !json_is_valid(call->arguments_value, JSON_OBJECT))
+    if (call->arguments_value.len && !json_is_valid_tight(call->arguments_value, JSON_OBJECT, &call->is_tight))
         return reading_wants(reading, wanted);
     return true;
 }

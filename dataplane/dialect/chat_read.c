@@ -100,6 +100,7 @@ static bool read_stop(struct reading *reading, void *thing, const struct field *
 struct wanted_format {
     struct json_string type;
     struct slice schema_value;
+    bool schema_is_tight;
 };
 
 static bool read_format_type(struct reading *reading, void *thing, const struct field *field)
@@ -113,10 +114,16 @@ static bool read_format_type(struct reading *reading, void *thing, const struct 
 static bool read_schema(struct reading *reading, void *thing, const struct field *field)
 {
     struct wanted_format *format = thing;
+    struct tightness before;
 
     (void)field;
-    return reading_expects(reading, JSON_OBJECT, "a JSON schema, which is an object") &&
-           json_skip(&reading->json, &format->schema_value);
+    if (!reading_expects(reading, JSON_OBJECT, "a JSON schema, which is an object"))
+        return false;
+    before = tightness_begin(reading);
+    if (!json_skip(&reading->json, &format->schema_value))
+        return false;
+    format->schema_is_tight = tightness_end(reading, before);
+    return true;
 }
 
 static bool read_json_schema(struct reading *reading, void *thing, const struct field *field)
@@ -146,6 +153,7 @@ static bool format_decide(struct reading *reading, const struct wanted_format *f
                                     "`response_format.json_schema` must hold a `schema`");
     reading->inference->format = OUTPUT_SCHEMA;
     reading->inference->schema_value = format->schema_value;
+    reading->inference->schema_is_tight = format->schema_is_tight;
     return true;
 }
 

@@ -44,14 +44,17 @@ static bool read_parameters(struct reading *reading, void *thing, const struct f
 {
     struct tool_draft *draft = thing;
     enum json_type type = json_peek(&reading->json);
+    struct tightness before;
 
     (void)field;
     if (type != JSON_TRUE && type != JSON_FALSE &&
         !reading_expects(reading, JSON_OBJECT, "a JSON schema, which is an object"))
         return false;
-    if (schema_read(&reading->json, reading->arena, &draft->tool.parameters_value))
-        return true;
-    return reading->json.error ? false : reading_no_memory(reading);
+    before = tightness_begin(reading);
+    if (!schema_read(&reading->json, reading->arena, &draft->tool.parameters_value))
+        return reading->json.error ? false : reading_no_memory(reading);
+    draft->tool.is_tight = tightness_end(reading, before);
+    return true;
 }
 
 static bool read_type(struct reading *reading, void *thing, const struct field *field)

@@ -195,8 +195,10 @@ bool reading_end(struct reading *reading, bool is_read)
 
     if (reading->refusal->cause)
         return false;
-    if (is_read && json_close(&reading->json))
+    if (is_read && json_close(&reading->json)) {
+        reading->inference->is_tight = !reading->json.has_line_breaks;
         return true;
+    }
     assert(reading->json.error);
     text_init(&sentence, SENTENCE_MAX_BYTES);
     text_add_literal(&sentence, "the request body, ");
@@ -206,6 +208,24 @@ bool reading_end(struct reading *reading, bool is_read)
     (void)reading_refuse(reading, CAUSE_INVALID, text_string(&sentence));
     text_release_wiped(&sentence);
     return false;
+}
+
+struct tightness tightness_begin(struct reading *reading)
+{
+    struct tightness before = { .has_line_breaks = reading->json.has_line_breaks };
+
+    (void)json_peek(&reading->json);
+    reading->json.has_space = false;
+    reading->json.has_line_breaks = false;
+    return before;
+}
+
+bool tightness_end(struct reading *reading, struct tightness before)
+{
+    bool is_tight = !reading->json.has_space && !reading->json.has_line_breaks;
+
+    reading->json.has_line_breaks |= before.has_line_breaks;
+    return is_tight;
 }
 
 bool reading_string(struct reading *reading, struct json_string *ret_string)

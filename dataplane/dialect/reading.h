@@ -69,6 +69,13 @@ bool reading_no_memory(struct reading *reading);
 /* True when a value of this type is next; else the complaint is made. */
 bool reading_expects(struct reading *reading, enum json_type type, const char *wanted);
 
+/* Whether the value that is read between the two, white space before it passed, is tight (inference.h). */
+struct tightness {
+    bool has_line_breaks; /* before it */
+};
+struct tightness tightness_begin(struct reading *reading);
+bool tightness_end(struct reading *reading, struct tightness before);
+
 /* Values. Each complains when it finds another type. */
 bool reading_string(struct reading *reading, struct json_string *ret_string);
 bool reading_bool(struct reading *reading, bool *ret_bool);

@@ -5,6 +5,8 @@
  * Texts of requests and answers are *wire* slices: the inside of a JSON string as it was written, validated and still
  * escaped (json.h), so that the way from caller to engine and back copies bytes and decodes nothing.
  * *Value* slices are whole validated JSON values as written. Slices without either word are plain UTF-8.
+ * *Tight* is what can be copied as it stands: no white space between tokens, and none of U+0085, U+2028, U+2029, which
+ * never go out as they are (json.h). Not tight means unknown.
  * A struct inference lives in its request's arena or points into its body; an event points into the line it was read
  * from and is gone after the call it was handed over with. One thread.
  */
@@ -32,6 +34,7 @@ struct tool_call {
     struct slice id_wire;
     struct slice name_wire;
     struct slice arguments_value; /* a JSON object */
+    bool is_tight;                /* that */
     uint32_t index;
 };
 
@@ -51,6 +54,7 @@ struct tool {
     struct slice description_wire;
     bool has_description;
     struct slice parameters_value; /* a JSON schema object the engines accept; empty: none */
+    bool is_tight;                 /* that */
 };
 
 enum output_format { OUTPUT_TEXT, OUTPUT_JSON, OUTPUT_SCHEMA };
@@ -64,12 +68,14 @@ struct stop {
 
 struct inference {
     struct slice model; /* as the caller wrote it, decoded */
+    bool is_tight;      /* every wire slice of the request is */
     bool is_stream;
     bool wants_usage; /* stream_options.include_usage */
     struct message *messages;
     struct tool *tools;
     enum output_format format;
     struct slice schema_value; /* OUTPUT_SCHEMA */
+    bool schema_is_tight;
     enum think think;
     bool wants_logprobs;
     unsigned top_logprobs; /* 0 ... 20 */

@@ -1,7 +1,8 @@
 /*
  * fuzz_chat_request - any bytes as the body of /v1/chat/completions. What is accepted becomes a request to Ollama that
  * is JSON (jansson judges) and holds known keys only, with the values that the gateway decides, whatever the caller
- * wrote; what is refused gets an error that is JSON, says something and invites no agent to try again.
+ * wrote, and the same whether values are copied as they stand or the careful way; what is refused gets an error that is
+ * JSON, says something and invites no agent to try again.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -180,6 +181,22 @@ static void judge_refusal(const struct refusal *refusal)
     text_release(&written);
 }
 
+static void judge_copying(struct inference *inference, const struct placement *placement, const struct text *written)
+{
+    struct text careful;
+
+    inference->is_tight = inference->schema_is_tight = false;
+    for (struct tool *tool = inference->tools; tool; tool = tool->next)
+        tool->is_tight = false;
+    for (struct message *message = inference->messages; message; message = message->next)
+        for (struct tool_call *call = message->tool_calls; call; call = call->next)
+            call->is_tight = false;
+    text_init(&careful, 1 << 26);
+    kind_ollama.write_chat(inference, placement, &careful);
+    must(slice_is(text_slice(&careful), text_slice(written)), "copied as it may be", text_slice(written));
+    text_release(&careful);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     struct placement placement = { .model = SLICE("M"), .num_ctx = 4096, .keep_alive = SLICE("-1") };
@@ -194,6 +211,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         kind_ollama.write_chat(&inference, &placement, &written);
         must(!written.err, "room enough", (struct slice){ 0 });
         judge(&written);
+        judge_copying(&inference, &placement, &written);
     } else {
         judge_refusal(&refusal);
     }

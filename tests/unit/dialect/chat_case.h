@@ -15,6 +15,7 @@ struct chat_case {
     bool is_read;
 };
 
-/* Reads `body`; when it is accepted, writes Ollama's request for a model called "M" there. */
+/* Reads `body`; when it is accepted, writes Ollama's request for a model called "M" there. Nothing in it is tight then.
+ */
 void chat_case_run(struct chat_case *one, struct slice body);
 void chat_case_release(struct chat_case *one);

@@ -285,6 +285,88 @@ TEST(tools_are_passed_on)
     CHECK_ROWS(rows);
 }
 
+/* U+0085, U+2028 and U+2029 never reach the engine as they are, wherever they stand and however they are written. */
+TEST(characters_that_split_lines_go_out_escaped_wherever_they_stand)
+{
+    static const struct row rows[] = {
+        MESSAGES("in a prompt", "{\"role\":\"user\",\"content\":\"\xe2\x80\xa8\\u2028\"}",
+                 "{\"role\":\"user\",\"content\":\"\\u2028\\u2028\"}"),
+        MESSAGES("far behind in a prompt of other scripts",
+                 "{\"role\":\"user\",\"content\":\"\xd0\x9e\xd1\x82\xd0\xb2\xd0\xb5\xd1\x82 "
+                 "\xe2\x80\x94 \xd0\xb4\xd0\xb0, \xe2\x80\x9c\xd0\xb8\xe2\x80\x9d\xc2\x85\"}",
+                 "{\"role\":\"user\",\"content\":\"\xd0\x9e\xd1\x82\xd0\xb2\xd0\xb5\xd1\x82 "
+                 "\xe2\x80\x94 \xd0\xb4\xd0\xb0, \xe2\x80\x9c\xd0\xb8\xe2\x80\x9d\\u0085\"}"),
+        MESSAGES("in arguments, raw, escaped once, escaped twice",
+                 "{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":"
+                 "\"{\\\"a\\\":\\\"\xe2\x80\xa9\\u2028\\\\u2028\\\"}\"}}]}",
+                 "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+                 "\"arguments\":{\"a\":\"\\u2029\\u2028\\u2028\"}}}]}"),
+        MESSAGES("in a thought and an id",
+                 "{\"role\":\"assistant\",\"thinking\":\"\xe2\x80\xa8\",\"tool_calls\":[{\"id\":\"\xc2\x85\","
+                 "\"function\":{\"name\":\"f\"}}]}",
+                 "{\"role\":\"assistant\",\"content\":\"\",\"thinking\":\"\\u2028\",\"tool_calls\":[{\"id\":"
+                 "\"\\u0085\",\"function\":{\"name\":\"f\",\"arguments\":{}}}]}"),
+        SCHEMA("in a schema", "{\"description\":\"a\xe2\x80\xa8\\u2028\",\"x\":{\"\xc2\x85\":1}}",
+               "{\"description\":\"a\\u2028\\u2028\",\"x\":{\"\\u0085\":1}}"),
+        SCHEMA("in a schema that is mended", "{\"type\":1,\"x\":[ \"\xc2\x85\" ]}",
+               "{\"type\":\"object\",\"x\":[\"\\u0085\"]}"),
+        TOOLS("in a description",
+              "\"tools\":[" TOOL("f", ",\"description\":\"\xe2\x80\xa8\"") "," TOOL("g", ",\"parameters\":{}") "]",
+              TOOL("f", ",\"description\":\"\\u2028\"" NO_PARAMETERS) "," TOOL("g", ",\"parameters\":{}")),
+    };
+
+    CHECK_ROWS(rows);
+}
+
+#define CALLED(arguments) \
+    "{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":" arguments "}}]}"
+#define WITH(schema, arguments)                                                                                        \
+    "{\"model\":\"m\",\"messages\":[" CALLED(arguments) "],\"tools\":[" TOOL(                                          \
+        "f",                                                                                                           \
+        ",\"parameters\":" schema) "],"                                                                                \
+                                   "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":" schema \
+                                   "}}}"
+
+TEST(only_what_holds_no_space_and_splits_no_line_is_copied_as_it_stands)
+{
+    static const struct {
+        const char *body;
+        bool strings, schemas, call;
+    } rows[] = {
+        { WITH("{\"a\":[1,{}]}", "\"{\\\"a\\\":[1]}\""), true, true, true },
+        { WITH("  {\"a b\":\" \"} ", "\"{\\\"a b\\\":\\\" \\\"}\""), true, true, true },
+        { WITH("{\"\xd0\x9e\":\"\xe2\x80\x94\"}", "\"{\\\"\xd0\x9e\\\":1}\""), true, true, true },
+        { WITH("{ \"a\":1}", "\" {}\""), true, false, false },
+        { WITH("{\"a\" :1}", "\"{} \""), true, false, false },
+        { WITH("{\"a\": 1}", "\"{\\n}\""), true, false, false },
+        { WITH("{\"a\":1 }", "\"{\\\"a\\\":[1, 2]}\""), true, false, false },
+        { WITH("{\"a\":1 ,\"b\":1}", "\"{\\\"a\\\":[1 ,2]}\""), true, false, false },
+        { WITH("{\"a\":1, \"b\":1}", "\"{\\\"a\\\":[ 1]}\""), true, false, false },
+        { WITH("{\"a\":[ ]}", "\"{\\\"a\\\":[1 ]}\""), true, false, false },
+        { WITH("{\"a\":{\"b\":[1,{\"c\": 1}]}}", "\"{\\\"a\\\":{\\\"b\\\": 1}}\""), true, false, false },
+        { WITH("{\"enum\":[ 1]}", "\"{\\\"a\\\":\\t1}\""), true, false, false },
+        { WITH("{\"required\":[\"a\" ]}", "\"{\\\"a\\\":\\r1}\""), true, false, false },
+        { WITH("{\"a\":\"\xe2\x80\xa8\"}", "\"{}\""), false, false, true },
+        { WITH("{\"\xc2\x85\":1}", "\"{}\""), false, false, true },
+        { WITH("{}", "\"{\\\"a\\\":\\\"\\u2028\\\"}\""), true, true, false },
+        { WITH("{}", "\"{\\\"a\\\":\\\"\xe2\x80\xa8\\\"}\""), false, true, false },
+        { WITH("{\"a\":\"\\u2028\"}", "\"{\\\"a\\\":\\\"\\\\u2028\\\"}\""), true, true, true },
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct inference inference;
+        struct refusal refusal;
+        struct arena arena;
+        arena_init(&arena);
+        CHECK_ROW(dialect_chat.read(slice_of(rows[i].body), &arena, &inference, &refusal), rows[i].body);
+        CHECK_ROW(inference.is_tight == rows[i].strings, rows[i].body);
+        CHECK_ROW(inference.schema_is_tight == rows[i].schemas, rows[i].body);
+        CHECK_ROW(inference.tools->is_tight == rows[i].schemas, rows[i].body);
+        CHECK_ROW(inference.messages->tool_calls->is_tight == rows[i].call, rows[i].body);
+        arena_release(&arena);
+    }
+}
+
 /* Each of these would be a 400 with a Go decoder's text, were it sent on as it is. */
 TEST(schemas_that_ollama_would_refuse_are_mended)
 {

@@ -441,3 +441,45 @@ TEST(each_error_has_a_text_of_its_own)
         for (int j = i + 1; j <= JSON_TOO_MANY + 1; j++)
             CHECK(strcmp(json_error_text((enum json_error)i), json_error_text((enum json_error)j)) != 0);
 }
+
+TEST(white_space_and_line_breaks_are_noted_where_they_are_passed)
+{
+    static const struct {
+        const char *text;
+        bool has_space, has_line_breaks;
+    } rows[] = {
+        { "{\"a b\":[1,{\"c\":\" \\n\"}],\"d\":null}", false, false },
+        { "{ \"a\":1}", true, false },
+        { "{\"a\" :1}", true, false },
+        { "{\"a\":\n1}", true, false },
+        { "{\"a\":1\t}", true, false },
+        { "{\"a\":1\r,\"b\":2}", true, false },
+        { "{\"a\":1, \"b\":2}", true, false },
+        { "[ 1]", true, false },
+        { "[1 ]", true, false },
+        { "[1 ,2]", true, false },
+        { "[1, 2]", true, false },
+        { "[[ ]]", true, false },
+        { "[{ }]", true, false },
+        { " 1", true, false },
+        { "1 ", true, false },
+        { "[\"\xc2\x85\"]", false, true },
+        { "[\"\xe2\x80\xa8\"]", false, true },
+        { "[\"\xe2\x80\xa9\"]", false, true },
+        { "{\"\xc2\x85\":1}", false, true },
+        { "[\"\xc2\x84 \xc2\x86 \xe2\x80\xa7 \xe2\x80\xaa \xe2\x81\xa8 \xd0\x85 \xe3\x80\xa8\"]", false, false },
+        { "[\"\\u2028\\u0085\"]", false, false },
+        { "[\"\xd0\x9e\", \"x\xe2\x80\xa8\", \"\xd0\x9e\"]", true, true },
+    };
+
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct json_reader reader;
+        bool is_tight;
+        json_open(&reader, slice_of(rows[i].text), JSON_MAX_DEPTH);
+        CHECK_ROW(json_skip(&reader, NULL) && json_close(&reader), rows[i].text);
+        CHECK_ROW(reader.has_space == rows[i].has_space, rows[i].text);
+        CHECK_ROW(reader.has_line_breaks == rows[i].has_line_breaks, rows[i].text);
+        CHECK_ROW(json_is_valid_tight(slice_of(rows[i].text), JSON_NONE, &is_tight), rows[i].text);
+        CHECK_ROW(is_tight == (!rows[i].has_space && !rows[i].has_line_breaks), rows[i].text);
+    }
+}
