@@ -82,8 +82,17 @@ struct json_reader {
 void json_open(struct json_reader *reader, struct slice text, unsigned max_depth);
 /* True when the value was read whole, nothing but white space follows, and there was no error. */
 bool json_close(struct json_reader *reader);
+extern const uint8_t json_types[256]; /* enum json_type by a value's first byte */
+enum json_type json_peek_far(struct json_reader *reader);
 /* The type of the value that comes next, read from its first byte only; JSON_NONE at an error or the end. */
-enum json_type json_peek(struct json_reader *reader);
+static inline enum json_type json_peek(struct json_reader *reader)
+{
+    enum json_type type = JSON_NONE;
+
+    if (!reader->error && reader->at != reader->end)
+        type = (enum json_type)json_types[(unsigned char)*reader->at];
+    return type ? type : json_peek_far(reader); /* which passes over white space */
+}
 
 /* Enter an object. keys NULL, here and in json_member: doubled keys are not looked for. */
 bool json_object(struct json_reader *reader, struct json_keys *keys) JSON_LINKED_AS(json_object);
@@ -102,6 +111,8 @@ bool json_number(struct json_reader *reader, struct slice *ret_number);
 bool json_null(struct json_reader *reader) JSON_LINKED_AS(json_null);
 /* Validates whatever value is next and passes over it. ret_raw (may be NULL): the value as written. */
 bool json_skip(struct json_reader *reader, struct slice *ret_raw);
+/* The same; the value's type, or JSON_NONE at an error. */
+enum json_type json_skip_typed(struct json_reader *reader, struct slice *ret_raw);
 /* For the caller's own complaint about the value that is next. Always returns false. */
 bool json_fail(struct json_reader *reader, enum json_error error);
 

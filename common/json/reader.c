@@ -8,7 +8,7 @@
 
 static_assert(JSON_MAX_DEPTH <= 64, "reader.open holds a bit a level");
 
-static const uint8_t types[256] = {
+const uint8_t json_types[256] = {
     ['n'] = JSON_NULL,   ['f'] = JSON_FALSE,  ['t'] = JSON_TRUE,   ['"'] = JSON_STRING, ['['] = JSON_ARRAY,
     ['{'] = JSON_OBJECT, ['-'] = JSON_NUMBER, ['0'] = JSON_NUMBER, ['1'] = JSON_NUMBER, ['2'] = JSON_NUMBER,
     ['3'] = JSON_NUMBER, ['4'] = JSON_NUMBER, ['5'] = JSON_NUMBER, ['6'] = JSON_NUMBER, ['7'] = JSON_NUMBER,
@@ -17,7 +17,7 @@ static const uint8_t types[256] = {
 
 static enum json_type type_of(char c)
 {
-    return (enum json_type)types[(unsigned char)c];
+    return (enum json_type)json_types[(unsigned char)c];
 }
 
 const char *json_stop(struct json_reader *reader, const char *at, enum json_error error)
@@ -48,8 +48,7 @@ bool json_close(struct json_reader *reader)
     return false;
 }
 
-/* The place of the value that is next. */
-static const char *value_start(struct json_reader *reader)
+static const char *value_start_far(struct json_reader *reader)
 {
     const char *at;
 
@@ -62,6 +61,14 @@ static const char *value_start(struct json_reader *reader)
         return json_stop(reader, at, JSON_TRAILING);
     reader->at = at;
     return at;
+}
+
+/* The place of the value that is next. */
+static inline const char *value_start(struct json_reader *reader)
+{
+    bool is_near = !reader->error && reader->depth && reader->at != reader->end && !is_space(*reader->at);
+
+    return LIKELY(is_near) ? reader->at : value_start_far(reader);
 }
 
 static const char *wrong_type(struct json_reader *reader, const char *at)
@@ -89,7 +96,7 @@ static bool value_end(struct json_reader *reader, const char *at)
     return true;
 }
 
-enum json_type json_peek(struct json_reader *reader)
+enum json_type json_peek_far(struct json_reader *reader)
 {
     if (reader->error)
         return JSON_NONE;
@@ -137,8 +144,8 @@ static char closer(const struct json_reader *reader)
     return in_object(reader) ? '}' : ']';
 }
 
-/* The key, its colon, and the space before the value. */
-static const char *pass_key(struct json_reader *reader, const char *at, struct json_string *ret_key)
+/* The key and its colon. */
+static const char *pass_key_any(struct json_reader *reader, const char *at, struct json_string *ret_key)
 {
     if (*at != '"')
         return json_stop(reader, at, JSON_SYNTAX);
@@ -150,17 +157,26 @@ static const char *pass_key(struct json_reader *reader, const char *at, struct j
         return json_stop(reader, at, JSON_ENDS_EARLY);
     if (*at != ':')
         return json_stop(reader, at, JSON_SYNTAX);
-    at = pass_space(reader, at + 1);
-    if (at == reader->end)
-        return json_stop(reader, at, JSON_ENDS_EARLY);
-    return at;
+    return at + 1;
+}
+
+/* The same. Nearly all keys are short, plain, and followed by their colon: these take no branch that is hard to
+ * foresee. */
+static inline const char *pass_key(struct json_reader *reader, const char *at, struct json_string *ret_key)
+{
+    size_t len = scan_short(at + 1, reader->end - 1); /* one byte for the colon */
+
+    if (UNLIKELY(*at != '"' || len == SHORT || at[len + 1] != '"' || at[len + 2] != ':'))
+        return pass_key_any(reader, at, ret_key);
+    *ret_key = (struct json_string){ .raw = { at + 1, len }, .chars = (uint32_t)len };
+    return at + len + 3;
 }
 
 /*
  * To the next key or element of the innermost object or array; where that ends instead, it is left, and
  * *ret_more is false. `at` stands behind the opening brace or bracket (is_first), or behind a value.
  */
-static const char *pass_comma(struct json_reader *reader, const char *at, bool is_first, bool *ret_more)
+static const char *pass_comma_any(struct json_reader *reader, const char *at, bool is_first, bool *ret_more)
 {
     at = pass_space(reader, at);
     if (at == reader->end)
@@ -180,6 +196,15 @@ static const char *pass_comma(struct json_reader *reader, const char *at, bool i
     if (*at == closer(reader))
         return json_stop(reader, at, JSON_SYNTAX);
     return at;
+}
+
+/* The same, where nothing but a comma, or nothing at all, stands before a value or a key. */
+static inline const char *pass_comma(struct json_reader *reader, const char *at, bool is_first, bool *ret_more)
+{
+    if (UNLIKELY(reader->end - at < 2) || !(is_first || *at == ',') || !type_of(at[!is_first]))
+        return pass_comma_any(reader, at, is_first, ret_more);
+    *ret_more = true;
+    return at + !is_first;
 }
 
 static bool open_value(struct json_reader *reader, enum json_type type)
@@ -241,13 +266,13 @@ static const char *pass_word(struct json_reader *reader, const char *at, const c
     return at;
 }
 
-static const char *pass_scalar(struct json_reader *reader, const char *at)
+static inline const char *pass_scalar(struct json_reader *reader, const char *at)
 {
     struct json_string string;
 
-    switch (type_of(*at)) {
-    case JSON_STRING:
+    if (LIKELY(*at == '"'))
         return pass_string(reader, at + 1, &string);
+    switch (type_of(*at)) {
     case JSON_NUMBER:
         return pass_number(reader, at);
     case JSON_NULL:
@@ -261,8 +286,23 @@ static const char *pass_scalar(struct json_reader *reader, const char *at)
     }
 }
 
-/* Any value with all that it holds; without recursion, so that depth costs no stack. */
-static const char *pass_value(struct json_reader *reader, const char *at)
+/* To the value of the next member or element; *ret_more false: the innermost object or array ended instead. */
+static const char *pass_to_value(struct json_reader *reader, const char *at, bool is_first, bool *ret_more)
+{
+    struct json_string key;
+
+    at = pass_comma(reader, at, is_first, ret_more);
+    if (!at || !*ret_more || !in_object(reader))
+        return at;
+    at = pass_key(reader, at, &key);
+    if (!at || LIKELY(at != reader->end && !is_space(*at)))
+        return at;
+    at = pass_space(reader, at);
+    return at == reader->end ? json_stop(reader, at, JSON_ENDS_EARLY) : at;
+}
+
+/* Any object or array with all that it holds; without recursion, so that depth costs no stack. */
+static const char *pass_nest(struct json_reader *reader, const char *at)
 {
     unsigned outside = reader->depth;
 
@@ -272,17 +312,19 @@ static const char *pass_value(struct json_reader *reader, const char *at)
 
         at = is_first ? enter(reader, at) : pass_scalar(reader, at);
         while (at && !more) {
-            struct json_string key;
             if (reader->depth == outside)
                 return at;
-            at = pass_comma(reader, at, is_first, &more);
+            at = pass_to_value(reader, at, is_first, &more);
             is_first = false;
-            if (at && more && in_object(reader))
-                at = pass_key(reader, at, &key);
         }
         if (!at)
             return NULL;
     }
+}
+
+static inline const char *pass_value(struct json_reader *reader, const char *at)
+{
+    return *at == '{' || *at == '[' ? pass_nest(reader, at) : pass_scalar(reader, at);
 }
 
 bool json_string(struct json_reader *reader, struct json_string *ret_string)
@@ -327,15 +369,20 @@ bool json_null(struct json_reader *reader)
     return at && value_end(reader, pass_word(reader, at, "null"));
 }
 
-bool json_skip(struct json_reader *reader, struct slice *ret_raw)
+enum json_type json_skip_typed(struct json_reader *reader, struct slice *ret_raw)
 {
     const char *at = value_start(reader);
 
     if (!at || !value_end(reader, pass_value(reader, at)))
-        return false;
+        return JSON_NONE;
     if (ret_raw)
         *ret_raw = (struct slice){ at, (size_t)(reader->at - at) };
-    return true;
+    return type_of(*at);
+}
+
+bool json_skip(struct json_reader *reader, struct slice *ret_raw)
+{
+    return json_skip_typed(reader, ret_raw) != JSON_NONE;
 }
 
 bool json_is_valid_tight(struct slice text, enum json_type type, bool *ret_is_tight)

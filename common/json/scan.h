@@ -131,6 +131,9 @@ static inline const char *pass_space(struct json_reader *reader, const char *at)
     return skip_space(at + 1, reader->end);
 }
 
+#define LIKELY(condition)   __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
 /* Sets the error and its place. Always NULL. */
 const char *json_stop(struct json_reader *reader, const char *at, enum json_error error);
 

@@ -11,13 +11,9 @@ struct mending {
     bool is_mended;
 };
 
-/* Reads over the value that is next and puts another into its place. */
-static bool replace(struct mending *mending, struct slice instead)
+/* Puts another value into the place of one that was read. */
+static bool put(struct mending *mending, struct slice value, struct slice instead)
 {
-    struct slice value;
-
-    if (!json_skip(mending->json, &value))
-        return false;
     text_add(&mending->out, mending->kept, (size_t)(value.at - mending->kept));
     text_add_slice(&mending->out, instead);
     mending->kept = value.at + value.len;
@@ -25,59 +21,58 @@ static bool replace(struct mending *mending, struct slice instead)
     return true;
 }
 
-static bool is_type(enum json_type found, enum json_type wanted)
-{
-    return found == wanted || found == JSON_NULL || found == JSON_NONE; /* NONE: let the reader complain */
-}
-
+/* The value that is next must be of this type, or null. */
 static bool typed(struct mending *mending, enum json_type wanted, struct slice instead)
 {
-    if (is_type(json_peek(mending->json), wanted))
-        return json_skip(mending->json, NULL);
-    return replace(mending, instead);
-}
+    struct slice value;
+    enum json_type found = json_skip_typed(mending->json, &value);
 
-/* Is the value that is next an array of strings, or null? The reader is a copy: nothing is read. */
-static bool is_list_of_strings(struct json_reader json)
-{
-    if (json_peek(&json) == JSON_NULL)
+    if (found == wanted || found == JSON_NULL)
         return true;
-    if (json_peek(&json) != JSON_ARRAY || !json_array(&json))
-        return false;
-    while (json_element(&json))
-        if (json_peek(&json) != JSON_STRING || !json_skip(&json, NULL))
-            return false;
-    return true;
+    return found != JSON_NONE && put(mending, value, instead);
 }
 
+/* An array of strings, or null. */
 static bool strings(struct mending *mending)
 {
-    if (is_list_of_strings(*mending->json))
-        return json_skip(mending->json, NULL);
-    return replace(mending, SLICE("[]"));
+    struct slice value;
+    bool is_fine = true;
+
+    if (json_peek(mending->json) != JSON_ARRAY)
+        return typed(mending, JSON_NULL, SLICE("[]"));
+    value.at = mending->json->at;
+    if (!json_array(mending->json))
+        return false;
+    while (json_element(mending->json))
+        is_fine &= json_skip_typed(mending->json, NULL) == JSON_STRING;
+    if (mending->json->error)
+        return false;
+    value.len = (size_t)(mending->json->at - value.at);
+    return is_fine || put(mending, value, SLICE("[]"));
 }
 
 /* `type` of the outermost schema must be one string: the first that is not "null". */
 static bool root_type(struct mending *mending)
 {
-    struct json_reader json = *mending->json;
-    struct slice instead = SLICE("\"object\"");
+    struct slice value, instead = SLICE("\"object\"");
     bool is_found = false;
 
-    if (is_type(json_peek(&json), JSON_STRING))
-        return json_skip(mending->json, NULL);
-    if (json_peek(&json) == JSON_ARRAY && json_array(&json)) {
-        while (!is_found && json_element(&json)) {
-            struct slice type;
-            is_found = json_peek(&json) == JSON_STRING;
-            if (!json_skip(&json, &type))
-                break;
-            is_found = is_found && !slice_is(type, SLICE("\"null\""));
-            if (is_found)
-                instead = type;
-        }
+    if (json_peek(mending->json) != JSON_ARRAY)
+        return typed(mending, JSON_STRING, instead);
+    value.at = mending->json->at;
+    if (!json_array(mending->json))
+        return false;
+    while (json_element(mending->json)) {
+        struct slice type;
+        if (json_skip_typed(mending->json, &type) != JSON_STRING || is_found || slice_is(type, SLICE("\"null\"")))
+            continue;
+        is_found = true;
+        instead = type;
     }
-    return replace(mending, instead);
+    if (mending->json->error)
+        return false;
+    value.len = (size_t)(mending->json->at - value.at);
+    return put(mending, value, instead);
 }
 
 static bool type(struct mending *mending)
@@ -113,30 +108,95 @@ static bool properties(struct mending *mending)
     return !mending->json->error;
 }
 
-/* As Go's decoder matches: in any case. */
-static bool is_keyword(const struct json_string *key, struct slice name)
+enum keyword { OTHER, TYPE, PROPERTIES, REQUIRED, DESCRIPTION, ENUM, ANY_OF };
+
+static inline uint64_t load8(const char *at)
 {
-    return key->has_escapes ? json_string_is_nocase(key, name.at) : slice_is_nocase(key->raw, name);
+    uint64_t bytes;
+
+    memcpy(&bytes, at, sizeof bytes);
+    return bytes | 0x2020202020202020u; /* one bit decides between the two cases of a letter */
 }
 
-static bool keyword(struct mending *mending, const struct json_string *key, bool is_root)
+static inline uint32_t load4(const char *at)
 {
-    if (is_keyword(key, SLICE("type")))
-        return is_root ? root_type(mending) : type(mending);
-    if (is_keyword(key, SLICE("properties")))
-        return properties(mending);
-    if (is_keyword(key, SLICE("required")))
-        return strings(mending);
-    if (!is_root && is_keyword(key, SLICE("description")))
-        return typed(mending, JSON_STRING, SLICE("\"\""));
-    if (!is_root && is_keyword(key, SLICE("enum")))
-        return typed(mending, JSON_ARRAY, SLICE("[]"));
-    if (!is_root && is_keyword(key, SLICE("anyOf")))
-        return any_of(mending);
+    uint32_t bytes;
+
+    memcpy(&bytes, at, sizeof bytes);
+    return bytes | 0x20202020u;
+}
+
+/* Is it this word of 4 to 8 small letters, or of 8 to 16, in any case? The key is as long as the word. */
+static inline bool is_short_word(struct slice key, const char *word)
+{
+    return load4(key.at) == load4(word) && load4(key.at + key.len - 4) == load4(word + key.len - 4);
+}
+
+static inline bool is_long_word(struct slice key, const char *word)
+{
+    return load8(key.at) == load8(word) && load8(key.at + key.len - 8) == load8(word + key.len - 8);
+}
+
+static enum keyword keyword_plain(struct slice key)
+{
+    switch (key.len) {
+    case 4:
+        return is_short_word(key, "type") ? TYPE : is_short_word(key, "enum") ? ENUM : OTHER;
+    case 5:
+        return is_short_word(key, "anyof") ? ANY_OF : OTHER;
+    case 8:
+        return is_long_word(key, "required") ? REQUIRED : OTHER;
+    case 10:
+        return is_long_word(key, "properties") ? PROPERTIES : OTHER;
+    case 11:
+        return is_long_word(key, "description") ? DESCRIPTION : OTHER;
+    default:
+        return OTHER;
+    }
+}
+
+static enum keyword keyword_escaped(const struct json_string *key)
+{
+    static const char *const names[] = {
+        [TYPE] = "type", [PROPERTIES] = "properties", [REQUIRED] = "required", [DESCRIPTION] = "description",
+        [ENUM] = "enum", [ANY_OF] = "anyOf"
+    };
+
+    for (enum keyword i = TYPE; i <= ANY_OF; i++)
+        if (json_string_is_nocase(key, names[i]))
+            return i;
+    return OTHER;
+}
+
+/* A keyword that the engine's decoder does not know. */
+static bool other(struct mending *mending, const struct json_string *key)
+{
     /* The decoder takes the long s for an s: a keyword with one in it would be a known one that was not looked at. */
     if (!key->has_escapes && key->chars == key->raw.len)
         return json_skip(mending->json, NULL);
-    return replace(mending, SLICE("null"));
+    return typed(mending, JSON_NONE, SLICE("null"));
+}
+
+/* As Go's decoder matches: in any case. */
+static bool keyword(struct mending *mending, const struct json_string *key, bool is_root)
+{
+    switch (key->has_escapes ? keyword_escaped(key) : keyword_plain(key->raw)) {
+    case TYPE:
+        return is_root ? root_type(mending) : type(mending);
+    case PROPERTIES:
+        return properties(mending);
+    case REQUIRED:
+        return strings(mending);
+    case DESCRIPTION:
+        return is_root ? json_skip(mending->json, NULL) : typed(mending, JSON_STRING, SLICE("\"\""));
+    case ENUM:
+        return is_root ? json_skip(mending->json, NULL) : typed(mending, JSON_ARRAY, SLICE("[]"));
+    case ANY_OF:
+        return is_root ? json_skip(mending->json, NULL) : any_of(mending);
+    case OTHER:
+        break;
+    }
+    return other(mending, key);
 }
 
 static bool mend(struct mending *mending, bool is_root)

@@ -483,3 +483,20 @@ TEST(white_space_and_line_breaks_are_noted_where_they_are_passed)
         CHECK_ROW(is_tight == (!rows[i].has_space && !rows[i].has_line_breaks), rows[i].text);
     }
 }
+
+TEST(a_skipped_value_tells_its_type)
+{
+    static const struct {
+        const char *text;
+        enum json_type type;
+    } rows[] = { { "null", JSON_NULL },   { " true", JSON_TRUE }, { "false", JSON_FALSE }, { "-1", JSON_NUMBER },
+                 { "\"\"", JSON_STRING }, { "[1]", JSON_ARRAY },  { " {}", JSON_OBJECT },  { "x", JSON_NONE },
+                 { "[1", JSON_NONE },     { "\"", JSON_NONE },    { "nul", JSON_NONE } };
+
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct json_reader reader;
+        json_open(&reader, slice_of(rows[i].text), JSON_MAX_DEPTH);
+        CHECK_ROW(json_skip_typed(&reader, NULL) == rows[i].type, rows[i].text);
+        CHECK_ROW((reader.error != JSON_OK) == (rows[i].type == JSON_NONE), rows[i].text);
+    }
+}
