@@ -97,7 +97,24 @@ static void parts_of(struct slice number, struct parts *parts)
         parts->scale++;
 }
 
-bool json_number_i64(struct slice number, int64_t *ret_number)
+/* Up to 18 digits and a sign, which is nearly every whole number that anybody sends. */
+static bool plain_i64(struct slice number, int64_t *ret_number)
+{
+    bool is_negative = number.at[0] == '-';
+    int64_t size = 0;
+
+    if (number.len > 18)
+        return false;
+    for (size_t i = is_negative; i < number.len; i++) {
+        if (!is_digit(number.at[i]))
+            return false;
+        size = size * 10 + (number.at[i] - '0');
+    }
+    *ret_number = is_negative ? -size : size;
+    return true;
+}
+
+static bool any_i64(struct slice number, int64_t *ret_number)
 {
     struct parts parts __attribute__((uninitialized));
     uint64_t size = 0;
@@ -113,6 +130,11 @@ bool json_number_i64(struct slice number, int64_t *ret_number)
         return false;
     *ret_number = parts.is_negative ? (int64_t)(0 - size) : (int64_t)size;
     return true;
+}
+
+bool json_number_i64(struct slice number, int64_t *ret_number)
+{
+    return plain_i64(number, ret_number) || any_i64(number, ret_number);
 }
 
 bool json_number_double(struct slice number, double *ret_number)
