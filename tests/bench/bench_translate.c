@@ -1,7 +1,8 @@
 /*
  * bench_translate - nanoseconds for what the gateway does with the bodies of one request: a short one and an agent's
- * turn of 49 kB, from OpenAI's JSON to Ollama's, and one line of a stream, from Ollama's to OpenAI's. Each is measured
- * ROUNDS times and the best is shown: the rest is noise. `bench_translate FILE...` measures the bodies in these files.
+ * turn of 49 kB, from OpenAI's JSON to Ollama's, and a whole answer and one line of a stream, from Ollama's to
+ * OpenAI's. Each is measured ROUNDS times and the best is shown: the rest is noise. `bench_translate FILE...` measures
+ * the bodies in these files.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,21 @@ __attribute__((noinline)) static void line(struct slice text)
         exit(EXIT_FAILURE);
     }
     dialect_chat.stream_event(&answer, &event, &written);
+    arena_release(&arena);
+}
+
+static __attribute__((noinline)) void whole(struct slice text)
+{
+    struct event event;
+    struct arena arena;
+
+    arena_init(&arena);
+    text_clear(&written);
+    if (kind_ollama.read_line(text, &arena, &event) != ERR_OK) {
+        fprintf(stderr, "refused\n");
+        exit(EXIT_FAILURE);
+    }
+    dialect_chat.whole(&answer, &event, &written);
     arena_release(&arena);
 }
 
@@ -129,6 +145,13 @@ int main(int count, char **args)
     static const char thought[] = "{\"model\":\"qwen3:32b\",\"created_at\":\"2026-11-22T14:17:11.708336836Z\","
                                   "\"message\":{\"role\":\"assistant\","
                                   "\"content\":\"\",\"thinking\":\" greets\"},\"done\":false}";
+    static const char all[] =
+        "{\"model\":\"qwen3:32b\",\"created_at\":\"2026-11-22T14:17:11.721074599Z\",\"message\":{\"role\":"
+        "\"assistant\","
+        "\"content\":\"The capital of France is Paris, and has been since "
+        "987.\"},\"done\":true,\"done_reason\":\"stop\","
+        "\"total_duration\":1200000000,\"load_duration\":40000000,\"prompt_eval_count\":31,\"prompt_eval_duration\":"
+        "90000000,\"eval_count\":17,\"eval_duration\":1000000000}";
     struct inference inference = { .model = SLICE("qwen3:32b"), .is_stream = true };
 
     text_init(&written, 1 << 26);
@@ -140,6 +163,7 @@ int main(int count, char **args)
     make_agent();
     show("short request", request, SLICE(brief));
     show("agent's turn", request, text_slice(&agent));
+    show("whole answer", whole, SLICE(all));
     show("stream chunk, content", line, SLICE(chunk));
     show("stream chunk, thinking", line, SLICE(thought));
     text_release(&agent);
