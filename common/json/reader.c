@@ -231,18 +231,37 @@ bool json_array(struct json_reader *reader)
     return open_value(reader, JSON_ARRAY);
 }
 
-bool json_member(struct json_reader *reader, struct json_keys *keys, struct json_string *ret_key)
+static bool member_any(struct json_reader *reader, struct json_keys *keys, struct json_string *ret_key)
 {
     const char *at;
     bool more;
 
     if (reader->error)
         return false;
-    assert(reader->depth && in_object(reader));
-    at = pass_comma(reader, reader->at, reader->is_first, &more);
+    at = pass_comma_any(reader, reader->at, reader->is_first, &more);
     if (at && more)
-        at = pass_key(reader, at, ret_key);
+        at = pass_key_any(reader, at, ret_key);
     return value_end(reader, at) && more && (!keys || keys_add(reader, keys, ret_key));
+}
+
+bool json_member(struct json_reader *reader, struct json_keys *keys, struct json_string *ret_key)
+{
+    const char *at = reader->at;
+    size_t len;
+
+    assert(reader->error || (reader->depth && in_object(reader)));
+    /* The short way again, this time as one line to the end: comma, quote, short key, quote, colon. */
+    if (UNLIKELY(reader->error || reader->end - at <= SHORT + 3))
+        return member_any(reader, keys, ret_key);
+    if (!reader->is_first && *at++ != ',')
+        return member_any(reader, keys, ret_key);
+    len = scan_short_near(at + 1);
+    if (UNLIKELY(*at != '"' || len == SHORT || at[len + 1] != '"' || at[len + 2] != ':'))
+        return member_any(reader, keys, ret_key);
+    *ret_key = (struct json_string){ .raw = { at + 1, len }, .chars = (uint32_t)len };
+    reader->at = at + len + 3;
+    reader->is_first = false;
+    return !keys || keys_add(reader, keys, ret_key);
 }
 
 bool json_element(struct json_reader *reader)
@@ -255,8 +274,12 @@ bool json_element(struct json_reader *reader)
     return value_end(reader, pass_comma(reader, reader->at, reader->is_first, &more)) && more;
 }
 
-static const char *pass_word(struct json_reader *reader, const char *at, const char *word)
+static inline const char *pass_word(struct json_reader *reader, const char *at, const char *word)
 {
+    size_t len = strlen(word);
+
+    if (LIKELY((size_t)(reader->end - at) >= len && memcmp(at, word, len) == 0))
+        return at + len;
     for (; *word; word++, at++) {
         if (at == reader->end)
             return json_stop(reader, at, JSON_ENDS_EARLY);
@@ -266,13 +289,13 @@ static const char *pass_word(struct json_reader *reader, const char *at, const c
     return at;
 }
 
-static inline const char *pass_scalar(struct json_reader *reader, const char *at)
+static const char *pass_scalar_any(struct json_reader *reader, const char *at)
 {
     struct json_string string;
 
-    if (LIKELY(*at == '"'))
-        return pass_string(reader, at + 1, &string);
     switch (type_of(*at)) {
+    case JSON_STRING:
+        return pass_string(reader, at + 1, &string);
     case JSON_NUMBER:
         return pass_number(reader, at);
     case JSON_NULL:
@@ -284,6 +307,14 @@ static inline const char *pass_scalar(struct json_reader *reader, const char *at
     default:
         return json_stop(reader, at, JSON_SYNTAX);
     }
+}
+
+/* The same. Most values are short strings. */
+static inline const char *pass_scalar(struct json_reader *reader, const char *at)
+{
+    size_t len = scan_short(at + 1, reader->end);
+
+    return LIKELY(*at == '"' && len != SHORT && at[len + 1] == '"') ? at + len + 2 : pass_scalar_any(reader, at);
 }
 
 /* To the value of the next member or element; *ret_more false: the innermost object or array ended instead. */
@@ -302,7 +333,7 @@ static const char *pass_to_value(struct json_reader *reader, const char *at, boo
 }
 
 /* Any object or array with all that it holds; without recursion, so that depth costs no stack. */
-static const char *pass_nest(struct json_reader *reader, const char *at)
+__attribute__((noinline)) static const char *pass_nest(struct json_reader *reader, const char *at)
 {
     unsigned outside = reader->depth;
 
@@ -341,12 +372,12 @@ bool json_bool(struct json_reader *reader, bool *ret_bool)
 
     if (!at)
         return false;
-    is_true = type_of(*at) == JSON_TRUE;
-    if (!is_true && type_of(*at) != JSON_FALSE) {
+    is_true = *at == 't';
+    if (!is_true && *at != 'f') {
         (void)wrong_type(reader, at);
         return false;
     }
-    if (!value_end(reader, pass_scalar(reader, at)))
+    if (!value_end(reader, pass_word(reader, at, is_true ? "true" : "false")))
         return false;
     *ret_bool = is_true;
     return true;

@@ -77,15 +77,17 @@ static inline const char *scan_plain(const char *at, const char *end)
  * many values: these are passed without a loop or a call.
  */
 enum { SHORT = 16 };
-static inline size_t scan_short(const char *at, const char *end)
+static inline size_t scan_short_near(const char *at) /* it has */
 {
-    if (end - at < SHORT)
-        return SHORT;
 #ifdef __SSE2__
     return (size_t)__builtin_ctz(scan_mask(at) | 1u << SHORT);
 #else
     return (size_t)(scan_plain_portable(at, at + SHORT) - at);
 #endif
+}
+static inline size_t scan_short(const char *at, const char *end)
+{
+    return end - at < SHORT ? SHORT : scan_short_near(at);
 }
 
 /*

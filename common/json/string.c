@@ -260,17 +260,15 @@ static const char *pass_simple(const char *at, const char *end, size_t *ret_esca
     return scan_plain(at, end);
 }
 
-const char *pass_string_any(struct json_reader *reader, const char *at, struct json_string *ret_string)
+/* The rest of a string that began at `first`, and is fine up to `at`, with `escapes` of two bytes on the way. */
+static const char *pass_string_rest(struct json_reader *reader, const char *first, const char *at, size_t escapes,
+                                    struct json_string *ret_string)
 {
-    const char *first = at, *wide = NULL; /* the first that is not ASCII */
-    size_t trailing = 0;
-    bool has_escapes = false;
+    const char *wide = NULL; /* the first that is not ASCII */
+    bool has_escapes = escapes != 0;
+    size_t trailing = escapes;
 
     for (;;) {
-        size_t escapes = 0;
-        at = pass_simple(at, reader->end, &escapes);
-        has_escapes |= escapes != 0;
-        trailing += escapes;
         if (at == reader->end)
             return json_stop(reader, at, JSON_ENDS_EARLY);
         if (*at == '"')
@@ -289,6 +287,10 @@ const char *pass_string_any(struct json_reader *reader, const char *at, struct j
         } else {
             return json_stop(reader, at, JSON_SYNTAX);
         }
+        escapes = 0;
+        at = pass_simple(at, reader->end, &escapes);
+        has_escapes |= escapes != 0;
+        trailing += escapes;
     }
     if (wide && !reader->has_line_breaks)
         reader->has_line_breaks = scan_has_line_break(wide, at);
@@ -296,6 +298,25 @@ const char *pass_string_any(struct json_reader *reader, const char *at, struct j
                                         .chars = (uint32_t)((size_t)(at - first) - trailing),
                                         .has_escapes = has_escapes };
     return at + 1;
+}
+
+const char *pass_string_any(struct json_reader *reader, const char *at, struct json_string *ret_string)
+{
+    size_t escapes = 0, len = scan_short(at, reader->end);
+    const char *stop;
+
+    /* Ids and times have 16 to 31 letters. */
+    if (len == SHORT && reader->end - at >= 2 * SHORT)
+        len += scan_short_near(at + SHORT);
+    stop = at + len;
+    if (len == SHORT || len == 2 * SHORT || *stop != '"')
+        stop = pass_simple(at, reader->end, &escapes);
+    if (UNLIKELY(stop == reader->end || *stop != '"'))
+        return pass_string_rest(reader, at, stop, escapes, ret_string);
+    *ret_string = (struct json_string){ .raw = { at, (size_t)(stop - at) },
+                                        .chars = (uint32_t)((size_t)(stop - at) - escapes),
+                                        .has_escapes = escapes != 0 };
+    return stop + 1;
 }
 
 static uint32_t next_escape(const char **at)

@@ -34,6 +34,25 @@ static unsigned line_breaks(const char *at)
 }
 #endif
 
+/* For short texts, as a token of an answer is: two loads, which may overlap. */
+static bool is_ascii(const char *at, const char *end)
+{
+    const uint64_t tops = 0x8080808080808080u;
+    uint64_t first = 0, last = 0;
+
+    if (end - at < 8) {
+        while (at < end)
+            first |= (unsigned char)*at++;
+        return first < 0x80;
+    }
+    for (; end - at >= 8; at += 8) {
+        memcpy(&last, at, sizeof last);
+        first |= last;
+    }
+    memcpy(&last, end - 8, sizeof last);
+    return !((first | last) & tops);
+}
+
 /* The first byte that may begin one of the three, or end. */
 static const char *scan_line_break(const char *at, const char *end)
 {
@@ -47,6 +66,8 @@ static const char *scan_line_break(const char *at, const char *end)
             return at + __builtin_ctz(mask);
     }
 #endif
+    if (is_ascii(at, end))
+        return end;
     while (at < end && *at != '\xc2' && *at != '\xe2')
         at++;
     return at;
