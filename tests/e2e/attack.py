@@ -4,7 +4,7 @@ Many connections that keep a server waiting, as a program of its own, so that it
     attack.py PORT KIND COUNT SOURCES [AGAIN [KEY]]
 
 KIND: `silent` sends nothing; `head` sends a head, `body` a body, a byte a second; `unread` asks for a stream, `unread-flood`
-for one that comes as fast as it can, and never reads; `fat` sends most of a large head at once, and then nothing. SOURCES:
+for one of large pieces, and never reads; `fat` sends most of a large head at once, and then nothing. SOURCES:
 from how many addresses, 127.1.0.1 and following. AGAIN: how many connections that were closed are opened anew each second
 (1000). Ends when its input does.
 """
@@ -38,7 +38,7 @@ def opening(kind, key):
         "head": (b"P", (head + b"X-Slow: " + b"a" * 10000)[1:]),
         "body": (head + b"Content-Length: 10000\r\n\r\n{", b" " * 9000),
         "unread": (head + chat("tokens:4000000@1000"), b""),
-        "unread-flood": (head + chat("tokens:4000000@0", logprobs=True, top_logprobs=20), b""),
+        "unread-flood": (head + chat("tokens:4000000@20", logprobs=True, top_logprobs=20), b""),
         "fat": (head + b"X-Fat: " + b"a" * 60000, b""),
     }[kind]
 

@@ -29,7 +29,7 @@ ATTACKS = {  # kind, from how many addresses, how many requests a minute their k
     "head": ("head", ADDRESSES, 0),
     "body": ("body", ADDRESSES, CONNECTIONS * 10),
     "unread": ("unread", ADDRESSES, 4000),
-    "unread-flood": ("unread-flood", ADDRESSES, 300),
+    "unread-flood": ("unread-flood", ADDRESSES, 100),
     "fat": ("fat", ADDRESSES, 0),
     "silent-from-one": ("silent", 1, 0),
     "unread-from-one": ("unread", 1, 4000),
