@@ -8,8 +8,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -17,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "backend.h"
 #include "clock.h"
+#include "descriptors.h"
 #include "health.h"
 #include "limit.h"
 #include "listener.h"
@@ -36,8 +34,6 @@
 
 enum {
     MAX_WORKERS = 256,
-    OWN_DESCRIPTORS = 128,   /* beside connections: listeners, loops, logs, probes */
-    SPARED_DESCRIPTORS = 32, /* the part of them that workers leave to the control thread */
     LOG_CLOSE_MS = 2000,
     ROUND_S = 5,
     SIGNALS = 4,
@@ -64,8 +60,8 @@ struct gateway {
     struct listeners listeners;
     int operator_socket;
     struct worker *workers[MAX_WORKERS];
-    unsigned worker_count, max_connections;
-    int descriptor_limit;
+    unsigned worker_count;
+    struct descriptors descriptors;
     atomic_uint workers_done;
     atomic_bool is_draining, wants_probe, is_crowded;
     bool has_ended_workers;
@@ -86,54 +82,6 @@ static void say_lines(const struct text *lines)
             log_warn("%.*s", (int)len, rest.at);
         rest = (struct slice){ rest.at + len + (end != NULL), rest.len - len - (end != NULL) };
     }
-}
-
-/*
- * Callers may take all descriptors but our own, although a request needs a second one for its backend: those that only
- * wait give way when it does.
- */
-static unsigned cap_connections(struct gateway *gateway, bool says)
-{
-    const struct settings *settings = &gateway->snapshot->settings;
-    struct rlimit limit;
-    rlim_t room, own, spared;
-
-    gateway->descriptor_limit = INT_MAX;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return settings->max_connections;
-    if (limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-        (void)getrlimit(RLIMIT_NOFILE, &limit);
-    }
-    own = limit.rlim_cur / 2 < OWN_DESCRIPTORS ? limit.rlim_cur / 2 : OWN_DESCRIPTORS;
-    spared = limit.rlim_cur / 8 < SPARED_DESCRIPTORS ? limit.rlim_cur / 8 : SPARED_DESCRIPTORS;
-    room = limit.rlim_cur - own;
-    if (limit.rlim_cur < INT_MAX)
-        gateway->descriptor_limit = (int)(limit.rlim_cur - spared);
-    if (settings->max_connections <= room)
-        return settings->max_connections;
-    if (says)
-        log_warn("max_connections is %u, but with %llu file descriptors there can be %llu at most: raise the limit "
-                 "(LimitNOFILE=) or lower max_connections",
-                 settings->max_connections, (unsigned long long)limit.rlim_cur, (unsigned long long)room);
-    return (unsigned)room;
-}
-
-/*
- * The kernel doubles a process's table of descriptors when it is full, and where threads share the table it first waits
- * until no core can still be reading the old one: 10 to 30 ms in which a worker that accepts stands still, and all its
- * streams with it. While there is only one thread nothing has to be waited for, and the table never shrinks.
- */
-static void widen_descriptors(const struct gateway *gateway)
-{
-    int most = (int)(gateway->max_connections * 2 + OWN_DESCRIPTORS - 1);
-    int fd = fcntl(gateway->news_fd, F_DUPFD_CLOEXEC,
-                   most < gateway->descriptor_limit ? most : gateway->descriptor_limit - 1);
-
-    if (fd >= 0)
-        (void)close(fd);
 }
 
 static unsigned count_workers(const struct settings *settings)
@@ -257,10 +205,10 @@ static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet 
     (void)snapshot_unref(gateway->snapshot);
     gateway->snapshot = fresh;
     gateway->fleet = fleet;
-    gateway->max_connections = cap_connections(gateway, false);
+    gateway->descriptors = descriptors_share(settings->max_connections, false);
     log_reconfigure((enum log_level)settings->log_level, settings->log_format == LOG_FORMAT_JSON, settings->log_file);
     for (unsigned i = 0; i < gateway->worker_count; i++)
-        worker_update(gateway->workers[i], fresh, fleet, gateway->max_connections);
+        worker_update(gateway->workers[i], fresh, fleet, gateway->descriptors.connections);
     prober_watch(gateway->prober, fleet);
     metrics_count(gateway->shard, METRIC_RELOADS_OK, 1);
     log_info("configuration reloaded from %s; keys: %zu, models: %zu", gateway->file, fresh->key_count,
@@ -366,7 +314,7 @@ static void take_renewal(struct gateway *gateway)
         (void)fleet_unref(gateway->fleet);
         gateway->fleet = fleet_ref(renewal->fresh);
         for (unsigned i = 0; i < gateway->worker_count; i++)
-            worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->max_connections);
+            worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->descriptors.connections);
         prober_watch(gateway->prober, gateway->fleet);
         log_info("the host of a backend has another address now: using that");
     }
@@ -549,8 +497,8 @@ static bool start_workers(struct gateway *gateway, struct text *why)
             .metrics = gateway->metrics,
             .snapshot = gateway->snapshot,
             .fleet = gateway->fleet,
-            .max_connections = gateway->max_connections,
-            .descriptor_limit = gateway->descriptor_limit,
+            .max_connections = gateway->descriptors.connections,
+            .descriptor_limit = gateway->descriptors.limit,
             .worker_count = (unsigned)listeners->workers,
             .is_draining = &gateway->is_draining,
             .nudge = on_nudge,
@@ -627,8 +575,8 @@ static bool open_rooms(struct gateway *gateway, struct text *why)
 
     if (!open_loop(gateway, why) || !open_sockets(gateway, why))
         return false;
-    gateway->max_connections = cap_connections(gateway, true);
-    widen_descriptors(gateway);
+    gateway->descriptors = descriptors_share(settings->max_connections, true);
+    descriptors_widen(&gateway->descriptors, gateway->news_fd);
     if (sandbox_drop(settings->user, settings->core_dumps, why) != ERR_OK || !open_log(gateway, why))
         return false;
     log_thread_start();
