@@ -90,6 +90,7 @@ static unsigned slashes_in(struct slice name)
 
 bool model_name_normalise(struct slice name, struct text *out)
 {
+    size_t before = out->len;
     bool has_tag = false;
 
     if (!is_model_name(name, &has_tag))
@@ -102,7 +103,7 @@ bool model_name_normalise(struct slice name, struct text *out)
         text_add_char(out, lower(name.at[i]));
     if (!has_tag)
         text_add_literal(out, ":latest");
-    return out->err == ERR_OK;
+    return out->err == ERR_OK && out->len - before <= MODEL_NAME_MAX_BYTES; /* what comes of a name is a name */
 }
 
 bool model_name_is_cloud(struct slice normalised)

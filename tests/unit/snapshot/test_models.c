@@ -51,13 +51,18 @@ TEST(names_of_models_compare_as_ollama_compares_them)
     text_release(&out);
 }
 
-TEST(a_name_of_a_model_has_at_most_255_bytes)
+TEST(a_name_of_a_model_has_at_most_255_bytes_with_its_tag)
 {
     char name[257];
     struct text out;
 
     memset(name, 'a', sizeof name);
-    text_init(&out, 512);
+    text_init(&out, 1024);
+    CHECK(model_name_normalise((struct slice){ name, 248 }, &out)); /* ":latest" comes to it */
+    CHECK_EQ(out.len, 255);
+    CHECK(!model_name_normalise((struct slice){ name, 249 }, &out));
+    text_clear(&out);
+    memcpy(name + 100, ":", 1);
     CHECK(model_name_normalise((struct slice){ name, 255 }, &out));
     CHECK(!model_name_normalise((struct slice){ name, 256 }, &out));
     text_release(&out);
