@@ -51,8 +51,11 @@ static bool knows(const struct operator* operator, const char * field)
 {
     struct slice name = { "", 0 };
 
-    return !field || host_is_no_name(slice_of(field), &name) ||
-           slice_is_nocase(name, SLICE("localhost")) || operator->options.knows_host(operator->options.arg, name);
+    if (!field || host_is_no_name(slice_of(field), &name))
+        return true;
+    /* What is neither a name nor an address must not pass for the host of a listener that has none (":9090"). */
+    return name.len &&
+           (slice_is_nocase(name, SLICE("localhost")) || operator->options.knows_host(operator->options.arg, name));
 }
 
 /* Every Host that is given, and the one in a target with a scheme. False: answered. */

@@ -134,6 +134,13 @@ def test_a_name_that_nobody_gave_to_the_operator_listener_is_refused(start_gatew
         assert status_for(gateway, host) in (400, 403), host
 
 
+def test_a_listener_of_every_address_is_not_known_by_what_is_no_name(start_gateway):
+    gateway = start_gateway(operator_listen=f":{free_port()}")
+    assert status_for(gateway, "localhost") == 200
+    for host in ("[::1", "[example]", ".", ".:80", "example"):
+        assert status_for(gateway, host) in (400, 403), host
+
+
 def test_addresses_and_localhost_need_no_name(start_gateway):
     port = free_port()
     gateway = start_gateway(operator_listen=f"127.0.0.1:{port}")
