@@ -3,7 +3,8 @@
  *
  *     STRANGERS  has not sent a head that was let in, or is only lingering
  *     KEPT       was let in before and is silent between two requests
- *     SLOW       sends its body, or does not read its answer (since it last took some of it)
+ *     SLOW       sends its body, or waits with it until memory is free for it (its rate is not taken yet: a key could
+ *                hold every place so); or does not read its answer (since it last took some of it)
  *
  * When places or descriptors have run out, one of them closes, found without a search: the first of the strangers, else
  * the first of the kept, else of the slow ones, if it has stood there for PATIENCE_MS; and where nobody has, the first
