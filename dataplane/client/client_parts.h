@@ -24,6 +24,7 @@ enum stage { STAGE_HEAD, STAGE_BODY, STAGE_HELD, STAGE_BUSY, STAGE_LINGER, STAGE
 enum line { LINE_STRANGERS, LINE_KEPT, LINE_SLOW, LINES };
 struct waiter {
     struct waiter *next, *prev;
+    enum line line;
     int64_t since_ms;
 };
 
@@ -67,6 +68,7 @@ struct client {
 struct client_ring {
     struct client live, dead; /* heads of rings */
     struct waiter lines[LINES];
+    unsigned line_counts[LINES];
     struct client *again;  /* may be dead by now: freed by the reaper only when off this list */
     struct http_head head; /* parsed into, for the moment of on_head */
 };

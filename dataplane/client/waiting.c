@@ -8,7 +8,9 @@
  *
  * When places or descriptors have run out, one of them closes, found without a search: the first of the strangers, else
  * the first of the kept, else of the slow ones, if it has stood there for PATIENCE_MS; and where nobody has, the first
- * of the kept, or of the strangers. So a caller who asks as soon as it is connected gets in, one who asks every now and
+ * of the kept, or of the strangers. Where most are strangers it is they who take the places: then the first of them
+ * goes before any slow one, since a flood of newcomers, none of whom has stood there for long, must not end the
+ * requests of those with a key. So a caller who asks as soon as it is connected gets in, one who asks every now and
  * then keeps its connection while others can be spared, and a request that we are working on never goes.
  *
  * And who holds memory: unfinished heads and unread answers are weighed. While they weigh more than
@@ -29,6 +31,7 @@ void client_waits_no_more(struct client *client)
     waiter->next->prev = waiter->prev;
     waiter->prev->next = waiter->next;
     waiter->next = waiter->prev = NULL;
+    client->house->ring->line_counts[waiter->line]--;
 }
 
 void client_waits(struct client *client, enum line line)
@@ -36,6 +39,8 @@ void client_waits(struct client *client, enum line line)
     struct waiter *head = &client->house->ring->lines[line], *waiter = &client->waiter;
 
     client_waits_no_more(client);
+    waiter->line = line;
+    client->house->ring->line_counts[line]++;
     waiter->since_ms = clock_ms();
     waiter->next = head;
     waiter->prev = head->prev;
@@ -84,6 +89,8 @@ bool clients_make_room(struct client_house *house, const struct client *spared)
 
     if (!client)
         client = first_in(house, LINE_KEPT, PATIENCE_MS, spared);
+    if (!client && house->ring->line_counts[LINE_STRANGERS] > house->count / 2)
+        client = first_in(house, LINE_STRANGERS, 0, spared);
     if (!client)
         client = slowest(house, spared);
     if (!client)

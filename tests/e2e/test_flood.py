@@ -1,6 +1,7 @@
 """Floods of connections that keep the gateway waiting: whoever asks gets in, and those that are being served stay."""
 
 import contextlib
+import json
 import statistics
 import time
 
@@ -103,6 +104,19 @@ def test_a_slow_body_gives_way_and_is_told_in_the_log(start_gateway):
     assert gateway.chat(source=HONEST).status == 200
     slow.until_closed()
     assert gateway.wait_line(why="crowded_out")["status"] == "499"
+
+
+def test_newcomers_by_the_hundred_do_not_end_an_upload(start_gateway):
+    """Nobody of such a flood has stood there for long; the one with a key, whose body takes its time, has."""
+    gateway = start_gateway(max_connections=40, workers=1)
+    body = json.dumps(chat_body()).encode()
+    upload = gateway.wire(source=HONEST).send(f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nX-Api-Key: {KEY}\r\n"
+                                              f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n", body[:9])
+    wait_for(lambda: gateway.metric("in_flight") == 1)
+    stand_for_a_while()
+    flood = [gateway.wire() for _ in range(200)]
+    wait_for(lambda: gateway.metric("connections_crowded_out_total") >= len(flood) - 40)
+    assert upload.send(body[9:]).answer().status == 200
 
 
 @pytest.mark.parametrize("kind", ["silent", "body"])
