@@ -57,6 +57,7 @@ class Quickstart:
         self.settings = {"QUICKSTART_RUN": str(self.run_folder), "QG_BIN": str(BIN), "OLLAMA_HOST": NO_OLLAMA}
         self.told = []
         self.begun = []
+        self.wrap = []
 
     def environment(self, **settings):
         env = environment({**self.settings, **settings})
@@ -66,7 +67,7 @@ class Quickstart:
         """Runs it to its end; gives all it said."""
         if not arguments:
             arguments = ("--port", self.port)
-        done = run([self.script, *arguments], timeout=60, env=self.environment(**settings), cwd=cwd or self.folder)
+        done = run([*self.wrap, self.script, *arguments], timeout=60, env=self.environment(**settings), cwd=cwd or self.folder)
         assert done.returncode == status, f"status {done.returncode}: {done.stdout}\n{done.stderr}"
         self.note_processes()
         return done.stdout + done.stderr
@@ -431,3 +432,15 @@ def test_an_answer_that_breaks_off_is_not_taken_for_whole(quickstart, fake):
     said = quickstart(status=1, OLLAMA_HOST=f"127.0.0.1:{fake.port}")
     assert "answer:  r0 r1\n" in said and "the gateway says: " in said and "no whole answer came" in one_sentence(said)
     assert quickstart.nothing_runs()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else; who is not root is that already")
+def test_somebody_who_is_not_root_starts_and_stops_it(quickstart, folder):
+    """A gateway does not let itself be looked into, not even by its own user."""
+    quickstart.wrap = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if run([*quickstart.wrap, "test", "-x", BIN / "qwen-gateway", "-a", "-x", SCRIPT]).returncode:
+        pytest.skip("others may not come in here")
+    os.chown(folder, 65534, 65534)
+    said = quickstart()
+    assert is_alive(quickstart.pid_of("qwen-gateway")) and "18789" not in said
+    assert quickstart("--stop") and quickstart.nothing_runs()
