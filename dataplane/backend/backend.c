@@ -139,7 +139,8 @@ void backend_opens(struct backend *backend, int64_t now_ms)
         return;
     atomic_store(&backend->opened_ms, now_ms);
     atomic_fetch_add(&backend->was_opened, 1);
-    log_warn("backend %s gives no sign of life: its callers get 503 at once until a probe is answered", backend->name);
+    log_warn("backend %s at %s gives no sign of life: its callers get 503 at once until a probe is answered",
+             backend->name, backend->authority);
 }
 
 void backend_failed(struct backend *backend, int64_t now_ms)

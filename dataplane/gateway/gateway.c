@@ -530,8 +530,9 @@ static void say_hello(struct gateway *gateway)
     }
     text_add_literal(&places, "; operator on ");
     listener_describe(gateway->operator_socket, &places);
-    log_info("qwen-gateway %s listens on %s; workers: %zu, keys: %zu", gateway->version, text_string(&places),
-             gateway->listeners.workers, gateway->snapshot->key_count);
+    log_info("qwen-gateway %s listens on %s; asks Ollama at %s; workers: %zu, keys: %zu", gateway->version,
+             text_string(&places), gateway->fleet->backends[0]->authority, gateway->listeners.workers,
+             gateway->snapshot->key_count);
     text_release(&places);
 }
 
@@ -560,9 +561,27 @@ static bool close_sandbox(const struct gateway *gateway, struct text *why)
         log_info("this build has sanitizers, which need system calls of their own: seccomp is not in force");
         return true;
     }
+    if (rule == SANDBOX_NONE)
+        log_warn("seccomp is none: whoever breaks in may make every system call");
     if (rule == SANDBOX_LOG)
         log_warn("seccomp is log: system calls out of the ordinary are told to the kernel's audit, not refused");
     return sandbox_close(rule, why) == ERR_OK;
+}
+
+/* What root could read is perhaps not the user's to read: better told now than by a reload that is refused. */
+static void try_reload(const struct gateway *gateway)
+{
+    struct snapshot *again;
+    struct text why;
+
+    if (!gateway->snapshot->settings.user)
+        return;
+    text_init(&why, 4096);
+    again = snapshot_load(gateway->file, &why, NULL);
+    if (!again)
+        log_warn("as user %s every reload would be refused: %s", gateway->snapshot->settings.user, text_string(&why));
+    (void)snapshot_unref(again);
+    text_release(&why);
 }
 
 /*
@@ -582,6 +601,7 @@ static bool open_rooms(struct gateway *gateway, struct text *why)
     log_thread_start();
     if (!open_shared(gateway, why) || !open_control(gateway, why) || !close_sandbox(gateway, why))
         return false;
+    try_reload(gateway);
     say_hello(gateway);
     prober_watch(gateway->prober, gateway->fleet);
     return start_workers(gateway, why);
@@ -601,6 +621,8 @@ static void close_rooms(struct gateway *gateway)
     (void)fleet_unref(gateway->fleet);
     if (gateway->snapshot && gateway->snapshot->settings.operator_listen.path)
         (void)unlink(gateway->snapshot->settings.operator_listen.path);
+    if (gateway->snapshot && gateway->snapshot->settings.listen.path)
+        (void)unlink(gateway->snapshot->settings.listen.path);
     (void)snapshot_unref(gateway->snapshot);
     for (unsigned i = 0; i < SIGNALS; i++)
         if (gateway->signals[i])

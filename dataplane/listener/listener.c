@@ -29,8 +29,14 @@ static bool complain(struct text *why, const struct endpoint *endpoint, int reas
         text_printf(why,
                     "cannot listen on %s: another program is using that port already; stop it or choose another port",
                     endpoint->text);
+    else if (reason == EACCES && endpoint->path)
+        text_printf(why, "cannot listen on %s: not allowed to make a file in that folder", endpoint->text);
     else if (reason == EACCES)
         text_printf(why, "cannot listen on %s: not allowed; ports below 1024 need root", endpoint->text);
+    else if (reason == EADDRNOTAVAIL)
+        text_printf(why, "cannot listen on %s: this machine does not have that address", endpoint->text);
+    else if (reason == ENOENT)
+        text_printf(why, "cannot listen on %s: the folder does not exist", endpoint->text);
     else
         text_printf(why, "cannot listen on %s: %s", endpoint->text, strerror(reason));
     return false;
@@ -172,12 +178,28 @@ static size_t keep_free(struct place *places, size_t count, const struct endpoin
     return kept;
 }
 
+/* There can be only one socket at a path: so the workers share it. */
+static enum err open_shared(const struct endpoint *endpoint, size_t workers, struct listeners *ret, struct text *why)
+{
+    int socket = -1;
+    enum err err = listener_open_one(endpoint, &socket, why);
+
+    if (err == ERR_OK)
+        err = listeners_inherit(&socket, 1, workers, ret, why);
+    if (socket >= 0)
+        (void)close(socket);
+    return err;
+}
+
 enum err listeners_open(const struct endpoint *endpoint, size_t workers, struct listeners *ret, struct text *why)
 {
     struct place places[LISTENER_MAX];
-    size_t count = find_places(endpoint, places, why);
+    size_t count;
 
     *ret = (struct listeners){ 0 };
+    if (endpoint->path)
+        return open_shared(endpoint, workers, ret, why);
+    count = find_places(endpoint, places, why);
     if (!count || !(count = keep_free(places, count, endpoint, why)))
         return ERR_SYSTEM;
     if (!allocate(ret, workers, count))

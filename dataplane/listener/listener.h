@@ -21,7 +21,7 @@ struct listeners {
 
 /*
  * "localhost" and other names listen on each of their addresses; port 0 becomes one port for all of them. ERR_SYSTEM
- * with a sentence that names the endpoint; for a port in use, that it is.
+ * with a sentence that names the endpoint; for a port in use, that it is. For unix:PATH the workers share one socket.
  */
 enum err listeners_open(const struct endpoint *endpoint, size_t workers, struct listeners *ret, struct text *why);
 /* Every worker accepts from duplicates of these and none opens its own. */

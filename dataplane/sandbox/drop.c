@@ -51,7 +51,7 @@ static bool can_come_back(const struct passwd *entry)
         return true;
     if (real_group != entry->pw_gid || effective_group != entry->pw_gid || saved_group != entry->pw_gid)
         return true;
-    return entry->pw_uid != 0 && (setuid(0) == 0 || seteuid(0) == 0);
+    return setuid(0) == 0 || seteuid(0) == 0;
 }
 
 static enum err change_user(const char *user, struct text *why)
@@ -64,8 +64,11 @@ static enum err change_user(const char *user, struct text *why)
         text_printf(why, "user: there is no user %s on this machine", user);
         return ERR_BAD;
     }
-    if (entry->pw_uid != 0)
-        empty_bounding_set();
+    if (entry->pw_uid == 0) {
+        text_printf(why, "user: %s is root; name somebody who is not", user);
+        return ERR_BAD;
+    }
+    empty_bounding_set();
     if (!become(user, entry)) {
         text_printf(why, "user: cannot become %s: %s", user, strerror(errno));
         return ERR_SYSTEM;

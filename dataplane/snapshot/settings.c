@@ -183,7 +183,8 @@ static void strip_print(const void *field, struct text *out)
 
 static const struct conf_row rows[] = {
     { "listen", CONF_OWN, SETTING(listen), ":18789", .read = endpoint_read, .print = endpoint_print,
-      .form = ENDPOINT_FORM, .help = "where callers connect; `:PORT` is IPv4 and IPv6" },
+      .form = ENDPOINT_FORM,
+      .help = "where callers connect; `:PORT` is IPv4 and IPv6; who comes through a unix socket counts as ::1" },
     { "operator_listen", CONF_OWN, SETTING(operator_listen), "127.0.0.1:18790", .read = endpoint_read,
       .print = endpoint_print, .form = ENDPOINT_FORM,
       .help = "where the operator reads /metrics, /healthz and /readyz; nothing there changes anything" },

@@ -77,7 +77,7 @@ class Gateway:
             if self.is_port_ours:
                 self.port = free_port()
                 self.config["listen"] = f"127.0.0.1:{self.port}"
-            else:
+            elif not self.config["listen"].startswith("unix:"):
                 self.port = int(self.config["listen"].rpartition(":")[2])
             self.write_config()
             self.spawn()
@@ -121,7 +121,8 @@ class Gateway:
         return f"http://127.0.0.1:{self.port}"
 
     def wire(self, source=None, host="127.0.0.1", **options):
-        wire = Wire((host, self.port), source, **options)
+        where = self.config["listen"]
+        wire = Wire(where[len("unix:"):] if where.startswith("unix:") else (host, self.port), source, **options)
         self.wires.append(wire)
         return wire
 

@@ -259,6 +259,30 @@ def test_user_is_dropped_to(start_gateway, folder):
     assert set(uids) == {"65534"}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop to another user")
+def test_a_user_who_cannot_read_the_file_again_is_warned_about(start_gateway, folder):
+    os.chmod(folder, 0o777)
+    gateway = start_gateway(user="nobody", log_file=f"{folder}/access.log", operator_listen=f"127.0.0.1:{free_port()}")
+    gateway.wait_log("as user nobody every reload would be refused: .*config.yaml: cannot be read: Permission denied")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop to another user")
+def test_root_is_nobody_to_drop_to(folder):
+    done = run_config(folder, merged(defaults("http://127.0.0.1:9", folder),
+                                     {"listen": f"127.0.0.1:{free_port()}", "user": "root"}))
+    assert done.returncode not in (0, 99) and "user: root is root; name somebody who is not" in done.stderr
+
+
+def test_callers_may_come_through_a_unix_socket(start_gateway, folder):
+    gateway = start_gateway(listen=f"unix:{folder}/callers.sock", workers=3)
+    for n in range(20):
+        assert gateway.chat(f"say:{n}").content == str(n)
+    wait_for(lambda: len(gateway.requests_logged()) == 20, 5, "twenty lines")
+    assert {line["address"] for line in gateway.requests_logged()} == {"::1"}
+    gateway.stop()
+    assert not os.path.exists(f"{folder}/callers.sock")
+
+
 def test_a_taken_port_is_one_clear_sentence(folder):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
