@@ -126,7 +126,7 @@ static void probe_free(struct probe *probe)
 {
     wheel_clear(&probe->patient->prober->wheel, &probe->deadline);
     if (probe->upstream)
-        upstream_give_back(probe->upstream, false);
+        upstream_close(probe->upstream);
     text_release(&probe->head);
     text_release(&probe->body);
     free(probe);
@@ -140,7 +140,7 @@ static void finish(struct probe *probe)
     int64_t now_ms = clock_ms();
 
     if (probe->upstream)
-        upstream_give_back(probe->upstream, false); /* the next probe tries a new connection, too */
+        upstream_close(probe->upstream); /* the next probe tries a new connection, too */
     probe->upstream = NULL;
     wheel_clear(&prober->wheel, &probe->deadline);
     if (!probe->status && patient->backend->address_count > 1) /* perhaps another address of its host does better */

@@ -654,3 +654,8 @@ void upstream_give_back(struct upstream *up, bool is_whole)
         bury(up);
     }
 }
+
+void upstream_close(struct upstream *up)
+{
+    bury(up);
+}

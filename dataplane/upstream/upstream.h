@@ -74,3 +74,5 @@ void upstream_resume(struct upstream *upstream);
  * moment after the last line): the pool waits shortly for the end and keeps the connection then.
  */
 void upstream_give_back(struct upstream *upstream, bool is_whole);
+/* Gives it back closed, even if it might be kept. */
+void upstream_close(struct upstream *upstream);

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 
 import pytest
 
@@ -242,3 +243,18 @@ def test_dying_after_the_head(start_gateway, start_fake):
     ollama.process.stdout.close()
     ollama.start()
     wait_for(lambda: gateway.chat(key=KEY).status == 200, 5)
+
+
+def test_a_backend_that_does_not_close_after_a_probe_holds_no_descriptors(start_gateway, fake):
+    """A probe says `Connection: close`: what an answer says of the connection does not matter."""
+    said = b'{"version":"0.9"}'
+    fake.script_raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said),
+                    keep=True, path="/api/version", times=0)
+    gateway = start_gateway()
+    folder = f"/proc/{gateway.process.pid}/fd"
+
+    def descriptors_after(count):
+        wait_for(lambda: len(fake.seen("/api/version")) >= count, 20, "probes")
+        return len(os.listdir(folder))
+    before = descriptors_after(2)
+    assert descriptors_after(6) <= before + 1
