@@ -22,7 +22,7 @@
     X(BACKEND_CONNECTS, "backend_connects_total", "", "Connections opened to backends.")                             \
     X(BACKEND_REUSES, "backend_reuses_total", "", "Requests sent over a kept connection to a backend.")              \
     X(BACKEND_RESENDS, "backend_resends_total", "", "Requests sent a second time after the first attempt was lost.") \
-    X(CALLERS_LEFT, "callers_left_total", "", "Requests whose connection ended before their answer did.")                     \
+    X(CALLERS_LEFT, "callers_left_total", "", "Requests whose connection ended before the answer.")                  \
     X(HEARTBEATS, "heartbeats_total", "", "Signs of life sent to callers who wait for the model.")                   \
     X(BREAKER_OPENED, "breaker_opened_total", "", "Times a backend was found unavailable.")                          \
     X(RELOADS_OK, "reloads_total", "result=\"ok\"", "Attempts to read the configuration again.")                     \

@@ -247,7 +247,7 @@ static const struct conf_row rows[] = {
       .help = "how much may wait for a slow reader before Ollama's stream is held back" },
     { "max_buffer_memory_bytes", CONF_BYTES, SETTING(max_buffer_memory_bytes), "64 MiB", 64 * KIB, 1024 * GIB,
       .is_live = true,
-      .help = "how much unfinished heads and unread answers may take in all; then 4 KiB a connection" },
+      .help = "how much unfinished heads and streams that are not read may take in all; then 4 KiB a connection" },
     { "max_prompt_chars", CONF_NUMBER, SETTING(max_prompt_chars), "32768", 0, 1000000000, .is_live = true,
       .help = "Unicode characters of user, assistant and tool messages in one request; 0: no limit" },
     { "max_system_chars", CONF_NUMBER, SETTING(max_system_chars), "131072", 0, 1000000000, .is_live = true,

@@ -112,6 +112,12 @@ static bool make_room(struct worker *worker, const char *what)
     return true;
 }
 
+/* A caller's descriptor, or that of a kept connection to a backend. */
+static bool spare_descriptor(struct worker *worker)
+{
+    return make_room(worker, "all file descriptors") || upstream_pool_shed(worker->house.pool);
+}
+
 static void ask_others(struct worker *worker)
 {
     worker->has_asked_others = true;
@@ -128,7 +134,7 @@ static bool has_descriptor(struct worker *worker, int *fd)
 
     if (*fd < limit)
         return true;
-    if (!make_room(worker, "all file descriptors") && !upstream_pool_shed(worker->house.pool)) {
+    if (!spare_descriptor(worker)) {
         ask_others(worker);
         return false;
     }
@@ -221,7 +227,7 @@ static bool accept_one(struct worker *worker, int listener)
         take_in(worker, fd, &from);
         return true;
     }
-    if ((errno == EMFILE || errno == ENFILE) && make_room(worker, "all file descriptors"))
+    if ((errno == EMFILE || errno == ENFILE) && spare_descriptor(worker))
         return true;
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         pause_accepting(worker, errno);
@@ -291,8 +297,11 @@ static void make_room_for_others(struct worker *worker)
     bool is_ours = worker->has_asked_others; /* the news reaches us too */
 
     worker->has_asked_others = false;
-    while (!is_ours && make_room(worker, "all places") &&
-           connections_open(worker->options.limits) > worker->max_connections)
+    if (is_ours)
+        return;
+    if (!make_room(worker, "all places"))
+        (void)upstream_pool_shed(worker->house.pool); /* it may be a descriptor that is wanted */
+    while (connections_open(worker->options.limits) > worker->max_connections && make_room(worker, "all places"))
         ;
 }
 
