@@ -172,15 +172,14 @@ def test_the_user_can_open_its_log_again(start_gateway, folder):
 
 # Under the filter a reload may still name hosts ---------------------------------------------------------------
 
-def test_a_reload_may_name_a_new_backend(start_gateway, start_fake, fake):
+def test_a_reload_may_name_a_new_backend(start_gateway, start_fake):
     gateway = start_gateway()
     for host in ("127.0.0.1", "localhost"):
         other = start_fake()
         other.script_lines(last_line(f"from {host}"))
         gateway.write_config(ollama_api=f"http://{host}:{other.port}")
         gateway.signal(signal.SIGHUP)
-        wait_for(lambda: gateway.chat().content == f"from {host}", what=host)
-    assert fake.seen() == []
+        wait_for(lambda: gateway.chat().content == f"from {host}", what=host)  # the first may come before the reload does
 
 
 class NameServer:
