@@ -164,7 +164,6 @@ static const struct listing *find_listing(const struct request *req, const char 
 static bool choose_model(struct request *req, struct slice normalised, struct choice *ret_choice,
                          enum verdict *ret_verdict)
 {
-    *ret_choice = (struct choice){ .rule = snapshot_find_model(req->snapshot, normalised) };
     *ret_verdict = AGAIN;
     if (model_name_is_cloud(normalised) || (req->snapshot->has_models && !ret_choice->rule)) {
         (void)refuse_unknown(req);
@@ -249,7 +248,7 @@ static void start_answer(struct request *req)
     req->answer.strips_created = settings_of(req)->strip_created;
 }
 
-/* The prompt has been passed on: nothing of it stays but what the backend is still sent. */
+/* The prompt has been handed over: nothing of it stays but what the backend is still sent. */
 static void forget_prompt(struct request *req)
 {
     arena_release(&req->parse_arena);
@@ -283,7 +282,7 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
     const struct model *rule = snapshot_find_model(req->snapshot, normalised);
     uint64_t cap = prompt_cap(req, rule);
     uint64_t system = system_cap(req, rule);
-    struct choice choice;
+    struct choice choice = { .rule = rule };
     enum verdict verdict;
 
     if (cap && req->inference.prompt_chars > cap)
@@ -305,10 +304,14 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
         return request_refuse(req, CAUSE_BACKEND_DOWN);
     if (write_request(req, &choice), req->state != REQUEST_ADMITTING)
         return AGAIN;
+    return request_go(req, REQUEST_CONNECTING);
+}
+
+void admit_done(struct request *req)
+{
     start_answer(req);
     forget_prompt(req);
     req->catalog = catalog_unref(req->catalog);
-    return request_go(req, REQUEST_CONNECTING);
 }
 
 enum verdict request_admitting(struct request *req)

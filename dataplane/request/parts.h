@@ -142,6 +142,8 @@ void identity_give_back(struct request *req);
 
 /* admit.c: rows 9 to 13 and 16 */
 enum verdict request_admitting(struct request *req);
+/* The request has been handed over: what could wait until then, so that it is underway the sooner. */
+void admit_done(struct request *req);
 void admit_give_back(struct request *req);
 /* The backend's list of models, fresh enough for a name that it lacks? Else asks for a fresh one: false, and an event
  * will come. */

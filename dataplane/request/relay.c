@@ -64,6 +64,8 @@ static enum verdict hand_over(struct request *req, bool must_be_fresh)
     count_running(req, true);
     req->sent_ms = req->last_byte_ms = now_ms;
     upstream_send(req->upstream, (struct slice){ req->sent.at + req->sent_from, req->sent.len - req->sent_from });
+    if (!req->was_resent)
+        admit_done(req);
     relay_set_deadline(req, now_ms);
     return WAIT;
 }
@@ -79,6 +81,16 @@ enum verdict request_relaying(struct request *req)
     return WAIT;
 }
 
+/* The request's bytes were needed for sending it again; once the backend answers, or has done so, they go. */
+static void forget_sent(struct request *req)
+{
+    if (!req->sent.at)
+        return;
+    text_release_wiped(&req->sent);
+    body_release(req->house->limits, req->holder, req->reserved_bytes);
+    req->reserved_bytes = 0;
+}
+
 void relay_give_back(struct request *req, bool is_whole)
 {
     if (req->upstream)
@@ -86,14 +98,7 @@ void relay_give_back(struct request *req, bool is_whole)
     req->upstream = NULL;
     if (req->backend)
         count_running(req, false);
-}
-
-/* The request's bytes were needed for sending it again; once the backend answers, they go. */
-static void forget_sent(struct request *req)
-{
-    text_release_wiped(&req->sent);
-    body_release(req->house->limits, req->holder, req->reserved_bytes);
-    req->reserved_bytes = 0;
+    forget_sent(req);
 }
 
 static void fail(struct request *req, enum cause cause)
@@ -115,8 +120,6 @@ static void on_head(struct borrower *borrower, const struct http_head *head)
     struct slice type = http_field(head, HTTP_CONTENT_TYPE);
 
     req->backend_status = head->status;
-    if (upstream_is_sent(req->upstream)) /* else it answers early, and still takes what it asked for */
-        forget_sent(req);
     (void)request_go(req, REQUEST_RELAYING);
     if (head->status == 200 && type.len && !slice_has(type, SLICE("json")))
         fail(req, CAUSE_UPSTREAM); /* a web page, say */
@@ -307,6 +310,8 @@ static void on_turn(struct borrower *borrower)
     struct request *req = request_of(borrower);
 
     req->last_byte_ms = clock_ms();
+    if (req->backend_status && upstream_is_sent(req->upstream)) /* an early answer: it still takes what it asked for */
+        forget_sent(req);
     relay_set_deadline(req, req->last_byte_ms);
 }
 
@@ -359,11 +364,12 @@ static void take_whole(struct request *req)
     }
     out = reply_open(req);
     req->endpoint->dialect->whole(&req->answer, &event, out);
-    relay_give_back(req, true);
-    if (out->err)
+    if (out->err) {
         fail(req, CAUSE_NO_MEMORY);
-    else
-        reply_close(req, 200, "application/json");
+        return;
+    }
+    reply_close(req, 200, "application/json");
+    relay_give_back(req, true); /* the caller comes first; where it has all of it, this is done already */
 }
 
 /* The framing ended cleanly. The last line may lack its line break; a stream may lack its last event: Ollama stops like
