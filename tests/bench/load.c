@@ -129,21 +129,14 @@ static void raise_file_limit(void)
 static void read_options(struct load *load, int argc, char **argv)
 {
     static const struct option names[] = {
-        { "port", required_argument, NULL, 'p' },
-        { "body", required_argument, NULL, 'b' },
-        { "key", required_argument, NULL, 'k' },
-        { "connections", required_argument, NULL, 'c' },
-        { "pid", required_argument, NULL, 'P' },
-        { "expects", required_argument, NULL, 'e' },
-        { "warm-ms", required_argument, NULL, 'w' },
-        { "run-ms", required_argument, NULL, 'r' },
-        { "tokens", required_argument, NULL, 't' },
-        { "spread-ms", required_argument, NULL, 's' },
-        { "path", required_argument, NULL, 'u' },
-        { "rate", required_argument, NULL, 'R' },
-        { "core", required_argument, NULL, 'C' },
-        { "backend-pid", required_argument, NULL, 'B' },
-        { NULL, 0, NULL, 0 },
+        { "port", required_argument, NULL, 'p' },    { "body", required_argument, NULL, 'b' },
+        { "key", required_argument, NULL, 'k' },     { "connections", required_argument, NULL, 'c' },
+        { "pid", required_argument, NULL, 'P' },     { "expects", required_argument, NULL, 'e' },
+        { "warm-ms", required_argument, NULL, 'w' }, { "run-ms", required_argument, NULL, 'r' },
+        { "tokens", required_argument, NULL, 't' },  { "spread-ms", required_argument, NULL, 's' },
+        { "path", required_argument, NULL, 'u' },    { "rate", required_argument, NULL, 'R' },
+        { "core", required_argument, NULL, 'C' },    { "backend-pid", required_argument, NULL, 'B' },
+        { "slice", no_argument, NULL, 'S' },         { NULL, 0, NULL, 0 },
     };
     const char *body = "", *key = "none", *path = "/v1/chat/completions";
     unsigned port = 0;
@@ -168,6 +161,8 @@ static void read_options(struct load *load, int argc, char **argv)
             load->expects = (int)number(optarg);
         else if (option == 'B')
             load->backend_pid = (int)number(optarg);
+        else if (option == 'S')
+            load->is_slice = true;
         else if (option == 'C')
             load->core = (int)number(optarg);
         else

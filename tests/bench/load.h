@@ -23,6 +23,7 @@ struct load {
     unsigned connections;
     unsigned warm_ms, run_ms;   /* requests */
     unsigned rate;              /* requests a second, evenly; 0: each connection asks again once it is answered */
+    bool is_slice;              /* requests: print all latencies too, for this is a part of a measurement */
     unsigned tokens, spread_ms; /* streams: pieces each, and over how long they start */
     int core;                   /* start: the one the program runs on; -1: any */
     char **command;             /* start: the program and its arguments */

@@ -9,8 +9,10 @@ MOST_OPENED_A_SECOND = 2000
 RATE = 1000
 WORKERS_RATE = 10_000
 
-# key: its name in build/bench.json; kind: requests, rate, streams or start, which says how it is measured and shown.
-Job = collections.namedtuple("Job", "key load kind title connections rate token_ms tokens spread_ms", defaults=(0, 0, 0, 0, 0))
+# key: its name in build/bench.json; kind: requests, rate, streams or start, which says how it is measured and shown;
+# slices: in how many short turns, all contenders alternating; 0: each has one turn a round.
+Job = collections.namedtuple("Job", "key load kind title connections rate token_ms tokens spread_ms slices",
+                             defaults=(0, 0, 0, 0, 0, 0))
 
 
 def short_chat(is_stream):
@@ -66,7 +68,8 @@ def jobs_of(options):
         "a": [Job("a", "a", "requests", "(a) short chat, 64 connections", 64)],
         "b": [Job("b", "b", "requests", f"(b) agent's turn of {kilobytes:.0f} kB with 22 tools, 16 connections", 16)],
         "c": [streams_job(streams, options) for streams in options.streams],
-        "d": [Job("d", "d", "rate", f"(d) short chat at {options.rate} requests/s, from when each was due", 64, options.rate)],
+        "d": [Job("d", "d", "rate", f"(d) short chat at {options.rate} requests/s, from when each was due", 64, options.rate,
+                  slices=options.slices)],
         "e": [Job("e", "e", "requests", "(e) wrong key, 64 connections (Nginx, HAProxy: return 401)", 64)],
         "w": [Job("w", "w", "rate", f"(w) one and two workers, short chat at {options.workers_rate} requests/s", 64,
                   options.workers_rate)],

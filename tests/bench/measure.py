@@ -1,5 +1,6 @@
 """One measurement: a load, through a contender that is started for it."""
 
+import contextlib
 import pathlib
 import re
 import shutil
@@ -11,8 +12,10 @@ import time
 
 from contenders import KEY, stop
 from processes import free_port
+from slices import in_turn, put_together
 
 COUNT_MS = 500
+SLICE_MS, SLICE_WARM_MS = 400, 100
 COUNT_TOKENS = 60
 MANY_STREAMS = 300
 
@@ -32,6 +35,12 @@ def told_requests(bench, job, run_ms):
 
 def told_streams(job, tokens):
     return ["streams", "--connections", job.connections, "--tokens", tokens, "--spread-ms", job.spread_ms]
+
+
+def measure_slice(bench, job, contender, port, pid):
+    turn = ["requests", "--connections", job.connections, "--rate", job.rate, "--warm-ms", SLICE_WARM_MS,
+            "--run-ms", SLICE_MS, "--slice"]
+    return bench.callers([*turn, *told(bench, job, contender, port, pid)])
 
 
 def measure_requests(bench, job, contender, port, pid):
@@ -123,4 +132,20 @@ def measure(bench, job, contender, backend_port):
         calls = count_system_calls(bench, job, contender, port, pid)
     if calls is not None:
         said["system_calls"] = calls
+    return said
+
+
+def measure_in_slices(bench, job, contenders, backend_port):
+    """All contenders run at once and are asked by turns. Gives a measurement for each, in their order."""
+    slices = {contender.name: [] for contender in contenders}
+    with contextlib.ExitStack() as stack:
+        running = [(contender, *stack.enter_context(contender.running(bench, job, backend_port))) for contender in contenders]
+        for turn in range(job.slices):
+            for contender, port, pid in in_turn(running, turn):
+                slices[contender.name].append(measure_slice(bench, job, contender, port, pid))
+        said = [put_together(slices[contender.name]) for contender in contenders]
+        for (contender, port, pid), each in zip(running, said):
+            calls = count_system_calls(bench, job, contender, port, pid)
+            if calls is not None:
+                each["system_calls"] = calls
     return said

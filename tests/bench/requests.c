@@ -189,6 +189,10 @@ static void print(const struct watch *before, const struct watch *after, uint64_
            (double)books.answers * 1e6 / (double)took_us, spread_at(&latency, 0.5), spread_at(&latency, 0.99),
            spread_at(&latency, 0.999), spread_at(&delays, 0.99));
     load_print_cost(before, after, books.answers);
+    if (load->is_slice) {
+        printf(",\"latencies\":");
+        spread_print(&latency);
+    }
     printf("}\n");
 }
 

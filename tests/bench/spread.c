@@ -1,6 +1,8 @@
 /* Values below twice SPREAD_STEPS have a place each; above, every doubling has SPREAD_STEPS places. */
 #include "spread.h"
 
+#include <stdio.h>
+
 static unsigned place_of(uint64_t value)
 {
     unsigned octave = 0;
@@ -43,4 +45,18 @@ double spread_at(const struct spread *spread, double share)
             return value_at(place);
     }
     return (double)spread->most_us;
+}
+
+void spread_print(const struct spread *spread)
+{
+    const char *between = "";
+
+    printf("[");
+    for (unsigned place = 0; place < SPREAD_OCTAVES * SPREAD_STEPS; place++) {
+        if (!spread->in[place])
+            continue;
+        printf("%s[%.1f,%u]", between, value_at(place), spread->in[place]);
+        between = ",";
+    }
+    printf("]");
 }

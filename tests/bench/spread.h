@@ -14,5 +14,7 @@ struct spread {
 };
 
 void spread_add(struct spread *spread, uint64_t value_us);
+/* As a JSON array of [value, how many], lowest first: what spreads that were taken apart are put together from. */
+void spread_print(const struct spread *spread);
 /* The value below which `share` (0 to 1) of all lie; 0 when there are none. */
 double spread_at(const struct spread *spread, double share);

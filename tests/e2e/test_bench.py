@@ -2,11 +2,15 @@
 
 import json
 import pathlib
+import sys
 
 import pytest
 
 from fake import last_line, line
-from processes import BIN, free_port, run
+from processes import BIN, ROOT, free_port, run
+
+sys.path.insert(0, str(ROOT / "tests" / "bench"))
+from slices import in_turn, put_together  # noqa: E402
 
 GOOD = [line(" r0"), line(" r1"), line(" r2"), line(" r3"), last_line()]
 # What the backend says instead, and what must be counted.
@@ -88,3 +92,24 @@ def test_the_start_of_a_program_is_timed_until_it_answers(load):
     assert said["start_us"] > 0 and said["resident"] > 1_000_000
     said = load("requests", chat(stream=False), "--run-ms", 50, port=port)
     assert said["answers"] == 0, "it was not ended"
+
+
+def test_slices_put_together_say_what_one_long_measurement_would(load, fake):
+    """Two fast slices and one slow: each latency counts once, so the median is fast, the 99th percentile slow."""
+    fake.script(times=0, tokens=1)
+    slices = [load("requests", chat(stream=False), "--connections", 1, "--run-ms", 200, "--rate", 100, "--slice") for _ in range(2)]
+    fake.reset()
+    fake.script(times=0, head_delay_ms=30, tokens=1)
+    slices.append(load("requests", chat(stream=False), "--connections", 1, "--run-ms", 200, "--rate", 20, "--slice"))
+    answers = [each["answers"] for each in slices]
+    slowest = min(value for value, _ in slices[2]["latencies"])
+    assert [sum(count for _, count in each["latencies"]) for each in slices] == answers
+    said = put_together(slices)
+    assert said["answers"] == sum(answers) and said["wrong"] == 0
+    assert said["p50_us"] < slowest <= said["p99_us"] and slowest >= 29_000
+
+
+def test_in_slices_nobody_goes_first_always():
+    turns = [in_turn(list("abc"), turn) for turn in range(6)]
+    assert all(sorted(turn) == list("abc") for turn in turns)
+    assert {turn[0] for turn in turns} == set("abc") == {turn[-1] for turn in turns}
