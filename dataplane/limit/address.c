@@ -10,11 +10,16 @@
 
 enum { FIRST_BUCKETS = 16 };
 
+static struct slice bytes_of(const struct address *address)
+{
+    return (struct slice){ (const char *)address->bytes, sizeof address->bytes };
+}
+
 static struct address_shard *shard_lock(struct limits *limits, const struct address *address, uint64_t *ret_hash)
 {
     struct address_shard *shard;
 
-    *ret_hash = hash_of(limits->seed, address->bytes, sizeof address->bytes);
+    *ret_hash = slice_hash(limits->seed, bytes_of(address));
     shard = &limits->shards[*ret_hash >> 32 & (ADDRESS_SHARDS - 1)];
     (void)pthread_mutex_lock(&shard->lock);
     return shard;
@@ -65,7 +70,7 @@ static void grow(struct limits *limits, struct address_shard *shard)
     for (uint32_t i = 0; i < shard->bucket_count; i++) {
         while (shard->buckets[i]) {
             struct address_count *count = shard->buckets[i];
-            uint64_t hash = hash_of(limits->seed, count->address.bytes, sizeof count->address.bytes);
+            uint64_t hash = slice_hash(limits->seed, bytes_of(&count->address));
             shard->buckets[i] = count->next;
             count->next = buckets[hash & (wanted - 1)];
             buckets[hash & (wanted - 1)] = count;

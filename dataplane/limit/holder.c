@@ -149,7 +149,7 @@ struct person *person_borrow(struct holder *holder, struct slice name, int64_t w
     *ret_is_other = false;
     if (!name.len)
         return &holder->self;
-    hash = hash_of(holder->limits->seed, name.at, name.len);
+    hash = slice_hash(holder->limits->seed, name);
     (void)pthread_mutex_lock(&holder->lock);
     person = borrow_named(holder, hash, name, window_ms, now_ms, ret_is_other);
     (void)pthread_mutex_unlock(&holder->lock);

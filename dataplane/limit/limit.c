@@ -14,31 +14,6 @@ void lock_init(pthread_mutex_t *lock)
     (void)pthread_mutexattr_destroy(&attributes);
 }
 
-static uint64_t fold(uint64_t a, uint64_t b)
-{
-    unsigned __int128 product = (unsigned __int128)a * b;
-
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-/* In the manner of wyhash: eight bytes a multiplication, keyed by the seed. */
-uint64_t hash_of(const uint64_t seed[2], const void *at, size_t len)
-{
-    const char *bytes = at;
-    uint64_t hash = seed[0] ^ len;
-    uint64_t word;
-
-    for (; len >= sizeof word; bytes += sizeof word, len -= sizeof word) {
-        memcpy(&word, bytes, sizeof word);
-        hash = fold(hash ^ 0x9e3779b97f4a7c15u, word ^ seed[1]);
-    }
-    word = 0;
-    if (len)
-        memcpy(&word, bytes, len);
-    hash = fold(hash ^ 0x9e3779b97f4a7c15u, word ^ seed[1]);
-    return fold(hash ^ seed[0], 0xd6e8feb86659fd93u);
-}
-
 struct limits *limits_new(void)
 {
     struct limits *limits = aligned_alloc(64, sizeof *limits);

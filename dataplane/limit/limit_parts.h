@@ -85,7 +85,6 @@ struct limits {
 };
 
 void lock_init(pthread_mutex_t *lock);
-uint64_t hash_of(const uint64_t seed[2], const void *at, size_t len);
 
 void window_release(struct window *window);
 /* Forgets what is older than window_ms; gives the memory back when nothing is left of much. */
