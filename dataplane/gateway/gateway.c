@@ -8,7 +8,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,6 +23,7 @@
 #include "limit.h"
 #include "listener.h"
 #include "log.h"
+#include "look_up.h"
 #include "metrics.h"
 #include "operator.h"
 #include "probe.h"
@@ -39,16 +39,12 @@ enum {
     SIGNALS = 4,
 };
 
-struct renewal;
-
 struct gateway {
     const char *file, *version;
     struct event_base *base;
     struct event *signals[SIGNALS];
     struct event *news, *delay, *deadline, *round;
-    struct renewal *_Atomic renewal; /* what the look-up thread found; taken by on_news() */
-    bool is_looking_up;
-    pthread_t look_up_thread;
+    struct look_up look_up;
     int news_fd; /* workers: a probe is wanted, or a worker has ended */
     struct snapshot *snapshot;
     struct fleet *fleet;
@@ -94,8 +90,9 @@ static unsigned count_workers(const struct settings *settings)
 
 /* ---- what workers and the operator ask, from their threads and ours ---- */
 
-static void ring(struct gateway *gateway)
+static void ring(void *arg)
 {
+    struct gateway *gateway = arg;
     static const uint64_t one = 1;
 
     (void)!write(gateway->news_fd, &one, sizeof one);
@@ -242,48 +239,8 @@ static void reload(struct gateway *gateway)
     text_release(&warnings);
 }
 
-/* ---- looking hosts up again ---- */
+/* ---- what wants a look now and then ---- */
 
-/* One look-up, on a thread of its own: the resolver may block for many seconds. */
-struct renewal {
-    struct gateway *gateway;
-    struct fleet *old;   /* counted */
-    struct fleet *fresh; /* counted; NULL: nothing is different */
-};
-
-static void *look_up(void *arg)
-{
-    struct renewal *renewal = arg;
-
-    renewal->fresh = fleet_renew(renewal->old, clock_ms());
-    atomic_store(&renewal->gateway->renewal, renewal);
-    ring(renewal->gateway);
-    return NULL;
-}
-
-static bool wants_look_up(const struct gateway *gateway, int64_t now_ms)
-{
-    for (size_t i = 0; i < gateway->fleet->count; i++)
-        if (backend_wants_address(gateway->fleet->backends[i], now_ms))
-            return true;
-    return false;
-}
-
-static void start_look_up(struct gateway *gateway)
-{
-    struct renewal *renewal;
-
-    if (gateway->is_looking_up || !wants_look_up(gateway, clock_ms()) || !(renewal = calloc(1, sizeof *renewal)))
-        return;
-    *renewal = (struct renewal){ .gateway = gateway, .old = fleet_ref(gateway->fleet) };
-    gateway->is_looking_up = pthread_create(&gateway->look_up_thread, NULL, look_up, renewal) == 0;
-    if (!gateway->is_looking_up) {
-        (void)fleet_unref(renewal->old);
-        free(renewal);
-    }
-}
-
-/* What wants a look now and then. */
 static void on_round(evutil_socket_t fd, short what, void *arg)
 {
     struct gateway *gateway = arg;
@@ -291,34 +248,22 @@ static void on_round(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     clock_turn();
-    start_look_up(gateway);
+    look_up_start(&gateway->look_up, gateway->fleet, clock_ms());
     limits_tidy(gateway->limits, clock_ms());
 }
 
-static void release_renewal(struct renewal *renewal)
+static void take_looked_up(struct gateway *gateway)
 {
-    (void)fleet_unref(renewal->fresh);
-    (void)fleet_unref(renewal->old);
-    free(renewal);
-}
+    struct fleet *fresh = look_up_take(&gateway->look_up, gateway->fleet);
 
-static void take_renewal(struct gateway *gateway)
-{
-    struct renewal *renewal = atomic_exchange(&gateway->renewal, NULL);
-
-    if (!renewal)
+    if (!fresh)
         return;
-    (void)pthread_join(gateway->look_up_thread, NULL);
-    gateway->is_looking_up = false;
-    if (renewal->fresh && renewal->old == gateway->fleet) { /* no reload came between */
-        (void)fleet_unref(gateway->fleet);
-        gateway->fleet = fleet_ref(renewal->fresh);
-        for (unsigned i = 0; i < gateway->worker_count; i++)
-            worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->descriptors.connections);
-        prober_watch(gateway->prober, gateway->fleet);
-        log_info("the host of a backend has another address now: using that");
-    }
-    release_renewal(renewal);
+    (void)fleet_unref(gateway->fleet);
+    gateway->fleet = fresh;
+    for (unsigned i = 0; i < gateway->worker_count; i++)
+        worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->descriptors.connections);
+    prober_watch(gateway->prober, gateway->fleet);
+    log_info("the host of a backend has another address now: using that");
 }
 
 /* ---- draining ---- */
@@ -399,7 +344,7 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
     (void)what;
     clock_turn();
     (void)!read(fd, &count, sizeof count);
-    take_renewal(gateway);
+    take_looked_up(gateway);
     if (atomic_exchange(&gateway->wants_probe, false))
         prober_nudge(gateway->prober);
     if (atomic_exchange(&gateway->is_crowded, false))
@@ -637,7 +582,7 @@ static void close_rooms(struct gateway *gateway)
         event_free(gateway->round);
     if (gateway->base)
         event_base_free(gateway->base);
-    if (gateway->news_fd >= 0 && !gateway->is_looking_up)
+    if (gateway->news_fd >= 0 && !gateway->look_up.is_underway)
         (void)close(gateway->news_fd);
     log_thread_stop();
     log_close(LOG_CLOSE_MS);
@@ -657,6 +602,7 @@ int gateway_run(const char *file, struct snapshot *snapshot, const char *version
     gateway->version = version;
     gateway->snapshot = snapshot;
     gateway->news_fd = -1;
+    gateway->look_up = (struct look_up){ .ring = ring, .arg = gateway };
     gateway->started_s = clock_wall_ms() / 1000;
     is_good = open_rooms(gateway, &why);
     if (is_good) {
@@ -669,7 +615,7 @@ int gateway_run(const char *file, struct snapshot *snapshot, const char *version
     gateway->has_ended_workers |= is_good;
     close_rooms(gateway);
     text_release(&why);
-    if (!gateway->is_looking_up) /* else a resolver that blocks still has it; nobody waits for that */
+    if (!gateway->look_up.is_underway) /* else a resolver that blocks still has it; nobody waits for that */
         free(gateway);
     return is_good ? GATEWAY_OK : GATEWAY_FAILED;
 }
