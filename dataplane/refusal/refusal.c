@@ -11,6 +11,17 @@ const struct cause_row *cause_row(enum cause cause)
     return &rows[cause];
 }
 
+int64_t refusal_retry_after_s(int64_t wait_us)
+{
+    enum { SECOND_US = 1000000 };
+
+    if (wait_us <= SECOND_US)
+        return 1;
+    if (wait_us >= (int64_t)REFUSAL_MAX_RETRY_AFTER_S * SECOND_US)
+        return REFUSAL_MAX_RETRY_AFTER_S;
+    return (wait_us + SECOND_US - 1) / SECOND_US;
+}
+
 unsigned refusal_status(const struct refusal *refusal)
 {
     return refusal->status ? refusal->status : rows[refusal->cause].status;

@@ -39,6 +39,12 @@
     X(UNSUPPORTED, 400, "invalid_request_error", "unsupported", false, NULL)                                          \
     X(BODY_MEMORY, 503, "server_error", "memory_limit", true,                                                         \
       "too many large requests are open, please try again in a moment")                                               \
+    X(QUEUE_FULL, 503, "server_error", "queue_full", true,                                                            \
+      "many requests are waiting for this model already, please try again later")                                     \
+    X(QUEUE_USER_FULL, 503, "server_error", "queue_full", true,                                                       \
+      "your own requests fill your share of the queue for this model, please let some of them finish first")          \
+    X(QUEUE_TIMEOUT, 503, "server_error", "queue_timeout", true,                                                      \
+      "this request waited too long for its turn at the model, please try again later")                               \
     X(BACKEND_DOWN, 503, "server_error", "backend_unavailable", true,                                                 \
       "the model server is not reachable right now, please try again in a moment")                                    \
     X(BACKEND_BUSY, 429, "requests", "backend_busy", true,                                                            \
@@ -84,6 +90,10 @@ struct refusal {
     struct slice param;    /* the field complained of; empty: none */
     int64_t retry_after_s; /* 0: none */
 };
+
+enum { REFUSAL_MAX_RETRY_AFTER_S = 600 };
+/* For retry_after_s: whole seconds, rounded up, so that nobody comes back early; 1 to REFUSAL_MAX_RETRY_AFTER_S. */
+int64_t refusal_retry_after_s(int64_t wait_us);
 
 unsigned refusal_status(const struct refusal *refusal);
 struct slice refusal_message(const struct refusal *refusal);
