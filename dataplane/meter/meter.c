@@ -273,11 +273,15 @@ static void add_rest(struct line *line, const struct record *record, int64_t now
 {
     add_string_if_any(line, SLICE("model"), record->model, MODEL_MAX_BYTES);
     add_string_if_any(line, SLICE("backend"), record->backend, NAME_MAX_BYTES);
+    if (record->was_resent)
+        add_number(line, SLICE("resent"), 1, NAMED);
     if (record->has_prompt || record->is_stream)
         add_number(line, SLICE("stream"), record->is_stream, NAMED);
     if (record->has_prompt)
         add_number(line, SLICE("prompt_chars"), record->prompt_chars, NAMED);
     add_tokens(line, record);
+    if (record->has_queue)
+        add_number(line, SLICE("queue_ms"), record->queue_us > 0 ? (uint64_t)record->queue_us / 1000 : 0, NAMED);
     if (record->first_token_us)
         add_number(line, SLICE("ttft_ms"), (uint64_t)first_token_us(record) / 1000, NAMED);
     add_seconds(line, SLICE("response_time"), now_us - record->began_us);

@@ -25,11 +25,14 @@ struct record {
     struct slice model;        /* as the caller named it; empty: none */
     struct slice model_label;  /* for metrics: a known name or "other" */
     struct slice backend;
+    bool was_resent; /* to another backend, after the first one had failed it */
     bool is_stream;
     bool has_prompt; /* prompt_chars is known */
     uint64_t prompt_chars;
     bool has_tokens, is_estimated;
     uint64_t prompt_tokens, completion_tokens;
+    bool has_queue;         /* it asked a queue for a slot, and got one or not */
+    int64_t queue_us;       /* how long it waited there in all; 0: not at all. Shown as queue_ms, rounded down */
     int64_t began_us;       /* monotonic: first byte of the request */
     int64_t first_token_us; /* first event of the answer (0: never); shown as ttft_ms, counted from began_us */
     struct slice finish;    /* stop, length, tool_calls; empty: none */

@@ -81,6 +81,60 @@ TEST(json_has_the_same_names_and_numbers_are_numbers)
     text_release(&line);
 }
 
+TEST(who_asked_a_queue_is_shown_with_the_wait_and_others_without)
+{
+    static const struct {
+        bool has_queue, was_resent, is_json;
+        int64_t queue_us;
+        const char *wanted;
+    } rows[] = {
+        { true, false, false, 0,
+          " backend=gpu1 stream=1 prompt_chars=412 prompt_tokens=133 completion_tokens=290 queue_ms=0 ttft_ms=212 "
+          "response_time=4.883 finish=stop" },
+        { true, false, false, 1999, " completion_tokens=290 queue_ms=1 ttft_ms=212 " },
+        { true, false, false, -7, " completion_tokens=290 queue_ms=0 ttft_ms=212 " },
+        { true, true, false, 120004000,
+          " backend=gpu1 resent=1 stream=1 prompt_chars=412 prompt_tokens=133 completion_tokens=290 queue_ms=120004 "
+          "ttft_ms=212 " },
+        { true, true, true, 120004000,
+          "\"backend\":\"gpu1\",\"resent\":1,\"stream\":1,\"prompt_chars\":412,\"prompt_tokens\":133,"
+          "\"completion_tokens\":290,\"queue_ms\":120004,\"ttft_ms\":212,\"response_time\":4.883,\"finish\":"
+          "\"stop\"}" },
+        { false, false, false, 5000, " completion_tokens=290 ttft_ms=212 " },
+        { false, false, true, 5000, "\"completion_tokens\":290,\"ttft_ms\":212," },
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct record record = served();
+        struct text line;
+        record.has_queue = rows[i].has_queue;
+        record.was_resent = rows[i].was_resent;
+        record.queue_us = rows[i].queue_us;
+        line = line_of(&record, 5883400, rows[i].is_json);
+        CHECK_ROW(strstr(line.at, rows[i].wanted), rows[i].wanted);
+        CHECK_ROW(rows[i].was_resent || !strstr(line.at, "resent"), rows[i].wanted);
+        text_release(&line);
+    }
+}
+
+TEST(who_was_turned_away_by_the_queue_waited_there_too)
+{
+    struct record record = served();
+    struct text line;
+
+    record.has_tokens = false;
+    record.first_token_us = 0;
+    record.finish = record.backend = SLICE("");
+    record.has_queue = true;
+    record.queue_us = 120000000;
+    record.status = 503;
+    record.why = SLICE("queue_timeout");
+    line = line_of(&record, 121000000, false);
+    CHECK(strstr(line.at, " 503 model=qwen3:32b stream=1 prompt_chars=412 queue_ms=120000 response_time=120.000 "
+                          "why=queue_timeout"));
+    text_release(&line);
+}
+
 TEST(a_refused_stranger_is_shown_by_address_and_says_why)
 {
     struct record record = { .method = SLICE("GET"),
@@ -191,6 +245,8 @@ TEST(long_fields_are_cut_and_the_longest_line_fits_the_log)
     record.user = record.request_id = record.key = record.method = record.path =
         (struct slice){ endless, sizeof endless };
     record.model = record.backend = record.finish = record.why = record.path;
+    record.was_resent = record.has_queue = true;
+    record.queue_us = INT64_MAX;
     record.status = 4294967295u;
     record.prompt_chars = record.prompt_tokens = record.completion_tokens = UINT64_MAX;
     record.is_estimated = true;
