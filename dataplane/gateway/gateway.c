@@ -159,6 +159,13 @@ static void count_breakers(struct gateway *gateway)
     gateway->breakers_counted = opened;
 }
 
+static enum metrics_state state_of(const struct backend *backend)
+{
+    if (!atomic_load(&backend->is_probed))
+        return METRICS_STARTING;
+    return backend_is_closed(backend) ? METRICS_UP : METRICS_DOWN;
+}
+
 static void print_metrics(void *arg, struct text *out)
 {
     struct gateway *gateway = arg;
@@ -179,7 +186,9 @@ static void print_metrics(void *arg, struct text *out)
         const struct backend *backend = gateway->fleet->backends[i];
         backends[i] = (struct metrics_backend){ .name = slice_of(backend->name),
                                                 .is_up = backend_is_closed(backend),
-                                                .running = atomic_load(&backend->running) };
+                                                .running = atomic_load(&backend->running),
+                                                .state = state_of(backend),
+                                                .weight = 1 };
     }
     count_breakers(gateway);
     metrics_print(gateway->metrics, &gauges, out);

@@ -127,6 +127,14 @@ void metrics_count_request(struct metrics_shard *shard, const struct metrics_req
     count_model(shard, request);
 }
 
+void metrics_count_wait(struct metrics_shard *shard, const struct metrics_wait *wait)
+{
+    struct model_cells *cells = model_cells(shard, &wait->model);
+
+    if (cells)
+        histogram_add(&cells->waits[wait->is_batch ? METRICS_BATCH : METRICS_INTERACTIVE], wait->wait_us);
+}
+
 void metrics_count(struct metrics_shard *shard, enum metrics_counter counter, uint64_t by)
 {
     add(&shard->counters[counter], by);

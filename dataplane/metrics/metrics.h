@@ -31,6 +31,16 @@ struct metrics_request {
 };
 void metrics_count_request(struct metrics_shard *shard, const struct metrics_request *request);
 
+enum metrics_class { METRICS_INTERACTIVE, METRICS_BATCH, METRICS_CLASSES };
+
+/* One request that a queue has let go to a backend. */
+struct metrics_wait {
+    struct slice model; /* the queue's: as backends call it, normalised */
+    bool is_batch;
+    int64_t wait_us; /* 0: it did not wait */
+};
+void metrics_count_wait(struct metrics_shard *shard, const struct metrics_wait *wait);
+
 /* Plain counters and gauges, one table (X macro in the .c: name, help, type, label). */
 enum metrics_counter {
     METRIC_CONNECTIONS_ACCEPTED,
@@ -40,7 +50,9 @@ enum metrics_counter {
     METRIC_CONNECTIONS_CROWDED_OUT,
     METRIC_BACKEND_CONNECTS,
     METRIC_BACKEND_REUSES,
-    METRIC_BACKEND_RESENDS,
+    METRIC_BACKEND_RESENDS,           /* to the same backend */
+    METRIC_BACKEND_RESENDS_ELSEWHERE, /* to another one */
+    METRIC_QUEUE_ABANDONED,           /* the caller left while it waited */
     METRIC_CALLERS_LEFT,
     METRIC_HEARTBEATS,
     METRIC_BREAKER_OPENED,
@@ -54,7 +66,23 @@ void metrics_count(struct metrics_shard *shard, enum metrics_counter counter, ui
 void metrics_in_flight(struct metrics_shard *shard, int by);
 unsigned metrics_in_flight_now(const struct metrics *metrics);
 
-/* What is read from elsewhere at the moment of a scrape. */
+/* What a backend is doing: X(name, word). */
+#define METRICS_STATES(X)                                                                  \
+    X(STARTING, "starting") /* not heard of yet */                                         \
+    X(WARMING, "warming")   /* it answers, and loads its models before it takes callers */ \
+    X(UP, "up")                                                                            \
+    X(RECOVERING, "recovering") /* up, with fewer slots than it has, since it was away */  \
+    X(DRAINING, "draining")     /* finishes what runs and takes nothing new */             \
+    X(DOWN, "down")             /* its breaker is open or half-open */
+
+enum metrics_state {
+#define METRICS_STATE_ENUM(name, word) METRICS_##name,
+    METRICS_STATES(METRICS_STATE_ENUM)
+#undef METRICS_STATE_ENUM
+        METRICS_STATE_COUNT
+};
+
+/* What is read from elsewhere at the moment of a scrape. Names and models are printed as they are, escaped. */
 struct metrics_gauges {
     unsigned connections_open;
     uint64_t body_bytes, log_dropped;
@@ -62,8 +90,26 @@ struct metrics_gauges {
         struct slice name;
         bool is_up;
         unsigned running;
+        enum metrics_state state;
+        unsigned slots;  /* a model; 0: not limited */
+        unsigned weight; /* 0: standby */
     } * backends;
     unsigned backend_count;
+    const struct metrics_queue {
+        struct slice model; /* as in metrics_wait */
+        unsigned waiting[METRICS_CLASSES], users_waiting, running;
+        uint64_t granted[METRICS_CLASSES], affinity_hits, affinity_tries; /* so far */
+    } * queues;
+    unsigned queue_count;
+    const struct metrics_residence {
+        struct slice backend, model;
+        bool is_resident;
+    } * residences; /* only what is known */
+    unsigned residence_count;
+    const struct metrics_finding {
+        struct slice backend, model, word;
+    } * findings; /* those that hold now, none twice */
+    unsigned finding_count;
     struct slice version;
     int64_t started_s; /* wall clock */
     bool is_draining;

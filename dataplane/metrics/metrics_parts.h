@@ -1,6 +1,7 @@
 /*
  * metrics_parts - what the files of this room share; nobody else includes it.
- * metrics.c: counting. names.c: which label sets there are. print.c: the text for Prometheus.
+ * metrics.c: counting. names.c: which label sets there are. print.c: the text for Prometheus; gauges.c: what of it is
+ * read from elsewhere.
  *
  * A label set gets its number once in the process, from the names (a lock, but only when a shard meets it for the first
  * time); a shard keeps its own cells by that number and is their only writer, so that counting takes no lock and a
@@ -55,7 +56,7 @@ struct histogram {
 };
 
 struct model_cells {
-    struct histogram total, first_token;
+    struct histogram total, first_token, waits[METRICS_CLASSES];
     _Atomic uint64_t prompt_tokens, completion_tokens;
 };
 
@@ -75,9 +76,19 @@ struct metrics {
     _Atomic(struct metrics_shard *) shards;
 };
 
+#define PREFIX "qwen_gateway_"
+
 extern const int64_t bucket_us[BUCKETS - 1];
 
 void names_init(struct names *names, unsigned label_count, unsigned max);
 void names_release(struct names *names);
 /* The number of this combination, or of the one it is folded into; -1: no memory. */
 int names_number(struct metrics *metrics, struct names *names, struct known *known, const struct slice *labels);
+
+/* The text's parts: HELP and TYPE; a label with its value escaped; a family of one series without labels. */
+void add_family(struct text *out, const char *name, const char *type, const char *help);
+void add_label(struct text *out, const char *name, struct slice value);
+void print_one(struct text *out, const char *name, const char *type, const char *help, long long number);
+extern const char *const class_words[METRICS_CLASSES];
+
+void print_gauges(const struct metrics_gauges *gauges, struct text *out);

@@ -8,24 +8,25 @@
 
 #include "metrics_parts.h"
 
-#define PREFIX "qwen_gateway_"
-
 /* counter, family, label with its value, help. Rows of one family stand together. */
-#define COUNTERS(X)                                                                                                  \
-    X(CONNECTIONS_ACCEPTED, "connections_accepted_total", "", "Connections accepted.")                               \
-    X(CONNECTIONS_REFUSED_WHITELIST, "connections_refused_total", "reason=\"whitelist\"",                            \
-      "Connections closed before a byte was read.")                                                                  \
-    X(CONNECTIONS_REFUSED_TOTAL_CAP, "connections_refused_total", "reason=\"total_cap\"", "")                        \
-    X(CONNECTIONS_REFUSED_ADDRESS_CAP, "connections_refused_total", "reason=\"address_cap\"", "")                    \
-    X(CONNECTIONS_CROWDED_OUT, "connections_crowded_out_total", "",                                                  \
-      "Connections that kept the gateway waiting, closed to make room for others.")                                  \
-    X(BACKEND_CONNECTS, "backend_connects_total", "", "Connections opened to backends.")                             \
-    X(BACKEND_REUSES, "backend_reuses_total", "", "Requests sent over a kept connection to a backend.")              \
-    X(BACKEND_RESENDS, "backend_resends_total", "", "Requests sent a second time after the first attempt was lost.") \
-    X(CALLERS_LEFT, "callers_left_total", "", "Requests whose connection ended before the answer.")                  \
-    X(HEARTBEATS, "heartbeats_total", "", "Signs of life sent to callers who wait for the model.")                   \
-    X(BREAKER_OPENED, "breaker_opened_total", "", "Times a backend was found unavailable.")                          \
-    X(RELOADS_OK, "reloads_total", "result=\"ok\"", "Attempts to read the configuration again.")                     \
+#define COUNTERS(X)                                                                                             \
+    X(CONNECTIONS_ACCEPTED, "connections_accepted_total", "", "Connections accepted.")                          \
+    X(CONNECTIONS_REFUSED_WHITELIST, "connections_refused_total", "reason=\"whitelist\"",                       \
+      "Connections closed before a byte was read.")                                                             \
+    X(CONNECTIONS_REFUSED_TOTAL_CAP, "connections_refused_total", "reason=\"total_cap\"", "")                   \
+    X(CONNECTIONS_REFUSED_ADDRESS_CAP, "connections_refused_total", "reason=\"address_cap\"", "")               \
+    X(CONNECTIONS_CROWDED_OUT, "connections_crowded_out_total", "",                                             \
+      "Connections that kept the gateway waiting, closed to make room for others.")                             \
+    X(BACKEND_CONNECTS, "backend_connects_total", "", "Connections opened to backends.")                        \
+    X(BACKEND_REUSES, "backend_reuses_total", "", "Requests sent over a kept connection to a backend.")         \
+    X(BACKEND_RESENDS, "backend_resends_total", "to=\"same\"",                                                  \
+      "Requests sent a second time after the first attempt was lost.")                                          \
+    X(BACKEND_RESENDS_ELSEWHERE, "backend_resends_total", "to=\"another\"", "")                                 \
+    X(QUEUE_ABANDONED, "queue_abandoned_total", "", "Requests whose caller left while they waited for a slot.") \
+    X(CALLERS_LEFT, "callers_left_total", "", "Requests whose connection ended before the answer.")             \
+    X(HEARTBEATS, "heartbeats_total", "", "Signs of life sent to callers who wait for the model.")              \
+    X(BREAKER_OPENED, "breaker_opened_total", "", "Times a backend was found unavailable.")                     \
+    X(RELOADS_OK, "reloads_total", "result=\"ok\"", "Attempts to read the configuration again.")                \
     X(RELOADS_REFUSED, "reloads_total", "result=\"refused\"", "")
 
 static const struct {
@@ -36,7 +37,9 @@ static const struct {
 #undef COUNTER_ROW
 };
 
-static void add_family(struct text *out, const char *name, const char *type, const char *help)
+const char *const class_words[METRICS_CLASSES] = { "interactive", "batch" };
+
+void add_family(struct text *out, const char *name, const char *type, const char *help)
 {
     text_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
@@ -55,7 +58,7 @@ static void add_escaped(struct text *out, struct slice value)
     }
 }
 
-static void add_label(struct text *out, const char *name, struct slice value)
+void add_label(struct text *out, const char *name, struct slice value)
 {
     text_add_string(out, name);
     text_add_literal(out, "=\"");
@@ -111,7 +114,7 @@ static void histogram_collect(struct histogram_sum *sum, const struct histogram 
 
 /* One model's figures over all shards. */
 struct model_sum {
-    struct histogram_sum total, first_token;
+    struct histogram_sum total, first_token, waits[METRICS_CLASSES];
     uint64_t prompt_tokens, completion_tokens;
 };
 
@@ -124,55 +127,96 @@ static void model_collect(struct metrics *metrics, unsigned number, struct model
             continue;
         histogram_collect(&ret_sum->total, &cells->total);
         histogram_collect(&ret_sum->first_token, &cells->first_token);
+        for (unsigned which = 0; which < METRICS_CLASSES; which++)
+            histogram_collect(&ret_sum->waits[which], &cells->waits[which]);
         ret_sum->prompt_tokens += look(&cells->prompt_tokens);
         ret_sum->completion_tokens += look(&cells->completion_tokens);
     }
 }
 
+static uint64_t count_of(const struct histogram_sum *sum)
+{
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < BUCKETS; i++)
+        count += sum->buckets[i];
+    return count;
+}
+
 /* The count is the buckets' sum, so that the two agree while requests are being counted. */
-static void print_histogram(struct text *out, const char *name, struct slice model, const struct histogram_sum *sum)
+static void print_histogram(struct text *out, const char *name, struct slice labels, const struct histogram_sum *sum)
 {
     uint64_t count = 0;
 
     for (unsigned i = 0; i < BUCKETS; i++) {
         count += sum->buckets[i];
         text_printf(out, "%s_bucket{", name);
-        add_label(out, "model", model);
+        text_add_slice(out, labels);
         if (i < BUCKETS - 1)
             text_printf(out, ",le=\"%g\"} %llu\n", (double)bucket_us[i] / 1e6, (unsigned long long)count);
         else
             text_printf(out, ",le=\"+Inf\"} %llu\n", (unsigned long long)count);
     }
     text_printf(out, "%s_sum{", name);
-    add_label(out, "model", model);
+    text_add_slice(out, labels);
     text_add_literal(out, "} ");
     add_seconds(out, sum->sum_us);
     text_printf(out, "\n%s_count{", name);
-    add_label(out, "model", model);
+    text_add_slice(out, labels);
     text_printf(out, "} %llu\n", (unsigned long long)count);
 }
 
-static void print_tokens(struct text *out, struct slice model, const char *direction, uint64_t tokens)
+static void print_tokens(struct text *out, struct slice labels, const char *direction, uint64_t tokens)
 {
     text_add_literal(out, PREFIX "tokens_total{");
-    add_label(out, "model", model);
+    text_add_slice(out, labels);
     text_printf(out, ",direction=\"%s\"} %llu\n", direction, (unsigned long long)tokens);
 }
 
-enum model_family { MODEL_TOTAL, MODEL_FIRST_TOKEN, MODEL_TOKENS, MODEL_FAMILIES };
+/* A class in which nobody has waited yet has no series. */
+static void print_waits(struct text *out, struct text *labels, const struct model_sum *sum)
+{
+    size_t model_bytes = labels->len;
+
+    for (unsigned which = 0; which < METRICS_CLASSES; which++) {
+        if (!count_of(&sum->waits[which]))
+            continue;
+        labels->len = model_bytes;
+        text_printf(labels, ",class=\"%s\"", class_words[which]);
+        print_histogram(out, PREFIX "queue_wait_seconds", text_slice(labels), &sum->waits[which]);
+    }
+}
+
+enum model_family { MODEL_TOTAL, MODEL_FIRST_TOKEN, MODEL_TOKENS, MODEL_WAITS, MODEL_FAMILIES };
+
+static const struct {
+    const char *name, *type, *help;
+} model_families[MODEL_FAMILIES] = {
+    [MODEL_TOTAL] = { PREFIX "request_seconds", "histogram", "From a request's first byte to its answer's last." },
+    [MODEL_FIRST_TOKEN] = { PREFIX "first_token_seconds", "histogram",
+                            "From a request's first byte to its answer's first token." },
+    [MODEL_TOKENS] = { PREFIX "tokens_total", "counter", "Tokens read (prompt) and written (completion) by models." },
+    [MODEL_WAITS] = { PREFIX "queue_wait_seconds", "histogram",
+                      "How long requests that were given a slot had waited for it; 0 for those that found one." },
+};
 
 static void print_model(struct text *out, enum model_family family, struct slice model, const struct model_sum *sum)
 {
-    switch (family) {
-    case MODEL_TOTAL:
-        print_histogram(out, PREFIX "request_seconds", model, &sum->total);
-        return;
-    case MODEL_FIRST_TOKEN:
-        print_histogram(out, PREFIX "first_token_seconds", model, &sum->first_token);
-        return;
-    default:
-        print_tokens(out, model, "prompt", sum->prompt_tokens);
-        print_tokens(out, model, "completion", sum->completion_tokens);
+    char memory[2 * LABEL_BYTES + 64]; /* a label's bytes are two each when all are escaped */
+    struct text labels = text_over(memory, sizeof memory);
+
+    add_label(&labels, "model", model);
+    if (family == MODEL_WAITS)
+        print_waits(out, &labels, sum);
+    else if (!count_of(&sum->total))
+        return; /* known by its queue only */
+    else if (family == MODEL_TOTAL)
+        print_histogram(out, model_families[family].name, text_slice(&labels), &sum->total);
+    else if (family == MODEL_FIRST_TOKEN)
+        print_histogram(out, model_families[family].name, text_slice(&labels), &sum->first_token);
+    else {
+        print_tokens(out, text_slice(&labels), "prompt", sum->prompt_tokens);
+        print_tokens(out, text_slice(&labels), "completion", sum->completion_tokens);
     }
 }
 
@@ -181,18 +225,11 @@ static void print_models(struct metrics *metrics, struct text *out)
     unsigned count = atomic_load_explicit(&metrics->models.count, memory_order_acquire);
 
     for (unsigned family = 0; family < MODEL_FAMILIES; family++) {
-        if (family == MODEL_TOTAL)
-            add_family(out, PREFIX "request_seconds", "histogram", "From a request's first byte to its answer's last.");
-        else if (family == MODEL_FIRST_TOKEN)
-            add_family(out, PREFIX "first_token_seconds", "histogram",
-                       "From a request's first byte to its answer's first token.");
-        else
-            add_family(out, PREFIX "tokens_total", "counter",
-                       "Tokens read (prompt) and written (completion) by models.");
+        add_family(out, model_families[family].name, model_families[family].type, model_families[family].help);
         for (unsigned i = 0; i < count; i++) {
             struct model_sum sum;
             model_collect(metrics, i, &sum);
-            print_model(out, family, metrics->models.sets[i]->labels[0], &sum);
+            print_model(out, (enum model_family)family, metrics->models.sets[i]->labels[0], &sum);
         }
     }
 }
@@ -212,7 +249,7 @@ static void print_counters(struct metrics *metrics, struct text *out)
     }
 }
 
-static void print_one(struct text *out, const char *name, const char *type, const char *help, long long number)
+void print_one(struct text *out, const char *name, const char *type, const char *help, long long number)
 {
     add_family(out, name, type, help);
     text_printf(out, "%s %lld\n", name, number);
@@ -225,38 +262,6 @@ unsigned metrics_in_flight_now(const struct metrics *metrics)
     for (const struct metrics_shard *shard = first_shard(metrics); shard; shard = shard->next)
         total += atomic_load_explicit(&shard->in_flight, memory_order_relaxed);
     return total > 0 ? (unsigned)total : 0; /* shards are looked at one after the other */
-}
-
-static void print_backends(const struct metrics_gauges *gauges, struct text *out)
-{
-    add_family(out, PREFIX "backend_up", "gauge", "1 while the backend answers.");
-    for (unsigned i = 0; i < gauges->backend_count; i++) {
-        text_add_literal(out, PREFIX "backend_up{");
-        add_label(out, "backend", gauges->backends[i].name);
-        text_add_string(out, gauges->backends[i].is_up ? "} 1\n" : "} 0\n");
-    }
-    add_family(out, PREFIX "backend_running", "gauge", "Requests that the backend works on for us.");
-    for (unsigned i = 0; i < gauges->backend_count; i++) {
-        text_add_literal(out, PREFIX "backend_running{");
-        add_label(out, "backend", gauges->backends[i].name);
-        text_printf(out, "} %u\n", gauges->backends[i].running);
-    }
-}
-
-static void print_gauges(struct metrics *metrics, const struct metrics_gauges *gauges, struct text *out)
-{
-    print_one(out, PREFIX "in_flight", "gauge", "Requests being served now.", metrics_in_flight_now(metrics));
-    print_one(out, PREFIX "connections_open", "gauge", "Connections from callers open now.", gauges->connections_open);
-    print_one(out, PREFIX "body_bytes", "gauge", "Memory held by request bodies now.", (long long)gauges->body_bytes);
-    print_one(out, PREFIX "log_dropped_total", "counter", "Request lines that could not be written to the log.",
-              (long long)gauges->log_dropped);
-    print_one(out, PREFIX "draining", "gauge", "1 while the gateway finishes what runs and takes nothing new.",
-              gauges->is_draining);
-    print_one(out, PREFIX "start_time_seconds", "gauge", "When the gateway started, since 1970.", gauges->started_s);
-    add_family(out, PREFIX "build_info", "gauge", "1, with the version.");
-    text_add_literal(out, PREFIX "build_info{");
-    add_label(out, "version", gauges->version);
-    text_add_literal(out, "} 1\n");
 }
 
 static long long resident_bytes(void)
@@ -306,7 +311,7 @@ void metrics_print(struct metrics *metrics, const struct metrics_gauges *gauges,
     print_requests(metrics, out);
     print_models(metrics, out);
     print_counters(metrics, out);
-    print_gauges(metrics, gauges, out);
-    print_backends(gauges, out);
+    print_one(out, PREFIX "in_flight", "gauge", "Requests being served now.", metrics_in_flight_now(metrics));
+    print_gauges(gauges, out);
     print_process(out);
 }

@@ -25,10 +25,23 @@ def test_metrics_are_prometheus_text(gateway):
 
 
 @pytest.mark.parametrize("name", ["requests_total", "request_seconds", "first_token_seconds", "tokens_total", "in_flight",
-                                  "backend_up", "log_dropped_total"])
+                                  "backend_up", "backend_state", "backend_slots", "backend_weight", "backend_resends_total",
+                                  "log_dropped_total", "queue_wait_seconds", "queue_waiting", "queue_users_waiting", "queue_running",
+                                  "queue_granted_total", "queue_abandoned_total"])
 def test_each_named_metric_is_there(gateway, name):
     gateway.stream()
     wait_for(lambda: f"# TYPE qwen_gateway_{name} " in gateway.operator("/metrics").text)
+
+
+def test_a_backend_is_in_one_state(start_gateway, start_fake):
+    fake = start_fake()
+    gateway = start_gateway(fake)
+
+    def states():
+        return [labels["state"] for name, labels, value in gateway.metrics() if name == "qwen_gateway_backend_state" and value == 1]
+    assert states() == ["up"]
+    fake.kill()
+    wait_for(lambda: states() == ["down"], 10)
 
 
 def grown(gateway, name, **labels):

@@ -119,7 +119,9 @@ TEST(counters_and_gauges_are_there_from_the_start)
         "qwen_gateway_connections_refused_total{reason=\"address_cap\"} 0",
         "qwen_gateway_backend_connects_total 0",
         "qwen_gateway_backend_reuses_total 0",
-        "qwen_gateway_backend_resends_total 0",
+        "qwen_gateway_backend_resends_total{to=\"same\"} 0",
+        "qwen_gateway_backend_resends_total{to=\"another\"} 0",
+        "qwen_gateway_queue_abandoned_total 0",
         "qwen_gateway_callers_left_total 0",
         "qwen_gateway_heartbeats_total 0",
         "qwen_gateway_breaker_opened_total 0",
@@ -142,7 +144,10 @@ TEST(counters_and_gauges_are_there_from_the_start)
 
 TEST(counters_add_up_over_shards_and_gauges_show_what_is_now)
 {
-    struct metrics_backend backends[] = { { SLICE("gpu1"), true, 3 }, { SLICE("gpu\"2\\\n"), false, 0 } };
+    struct metrics_backend backends[] = {
+        { .name = SLICE("gpu1"), .is_up = true, .running = 3, .state = METRICS_UP, .slots = 4, .weight = 2 },
+        { .name = SLICE("gpu\"2\\\n"), .state = METRICS_DOWN },
+    };
     struct metrics_gauges gauges = { .connections_open = 7,
                                      .body_bytes = 1 << 20,
                                      .log_dropped = 9,
@@ -162,6 +167,13 @@ TEST(counters_add_up_over_shards_and_gauges_show_what_is_now)
         "\nqwen_gateway_backend_up{backend=\"gpu1\"} 1\n",
         "\nqwen_gateway_backend_running{backend=\"gpu1\"} 3\n",
         "\nqwen_gateway_backend_up{backend=\"gpu\\\"2\\\\\\n\"} 0\n",
+        "\nqwen_gateway_backend_slots{backend=\"gpu1\"} 4\n",
+        "\nqwen_gateway_backend_slots{backend=\"gpu\\\"2\\\\\\n\"} 0\n",
+        "\nqwen_gateway_backend_weight{backend=\"gpu1\"} 2\n",
+        "\nqwen_gateway_backend_state{backend=\"gpu1\",state=\"up\"} 1\n",
+        "\nqwen_gateway_backend_state{backend=\"gpu1\",state=\"down\"} 0\n",
+        "\nqwen_gateway_backend_state{backend=\"gpu1\",state=\"draining\"} 0\n",
+        "\nqwen_gateway_backend_state{backend=\"gpu\\\"2\\\\\\n\",state=\"down\"} 1\n",
     };
     struct metrics *metrics = metrics_new();
     struct metrics_shard *one = metrics_shard_new(metrics), *two = metrics_shard_new(metrics);
@@ -175,6 +187,141 @@ TEST(counters_add_up_over_shards_and_gauges_show_what_is_now)
     out = page(metrics, &gauges);
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         CHECK_ROW(strstr(out.at, wanted[i]), wanted[i]);
+    text_release(&out);
+    metrics_free(metrics);
+}
+
+TEST(waits_are_told_by_model_and_class_also_of_those_who_did_not_wait)
+{
+    static const char *const wanted[] = {
+        "qwen_gateway_queue_wait_seconds_bucket{model=\"m\",class=\"interactive\",le=\"0.005\"} 2",
+        "qwen_gateway_queue_wait_seconds_bucket{model=\"m\",class=\"interactive\",le=\"0.5\"} 3",
+        "qwen_gateway_queue_wait_seconds_bucket{model=\"m\",class=\"interactive\",le=\"+Inf\"} 3",
+        "qwen_gateway_queue_wait_seconds_sum{model=\"m\",class=\"interactive\"} 0.400000",
+        "qwen_gateway_queue_wait_seconds_count{model=\"m\",class=\"interactive\"} 3",
+        "qwen_gateway_queue_wait_seconds_bucket{model=\"m\",class=\"batch\",le=\"10\"} 0",
+        "qwen_gateway_queue_wait_seconds_bucket{model=\"m\",class=\"batch\",le=\"20\"} 1",
+        "qwen_gateway_queue_wait_seconds_sum{model=\"m\",class=\"batch\"} 11.000000",
+        "qwen_gateway_queue_wait_seconds_count{model=\"m\",class=\"batch\"} 1",
+        "qwen_gateway_queue_wait_seconds_count{model=\"quiet\",class=\"interactive\"} 1",
+        "qwen_gateway_request_seconds_count{model=\"m\"} 1",
+    };
+    struct metrics *metrics = metrics_new();
+    struct metrics_shard *one = metrics_shard_new(metrics), *two = metrics_shard_new(metrics);
+    struct text out;
+
+    metrics_count_wait(one, &(struct metrics_wait){ .model = SLICE("m") });
+    metrics_count_wait(two, &(struct metrics_wait){ .model = SLICE("m"), .wait_us = -3 });
+    metrics_count_wait(two, &(struct metrics_wait){ .model = SLICE("m"), .wait_us = 400000 });
+    metrics_count_wait(one, &(struct metrics_wait){ .model = SLICE("m"), .is_batch = true, .wait_us = 11000000 });
+    metrics_count_wait(one, &(struct metrics_wait){ .model = SLICE("quiet") });
+    metrics_count_request(one, &(struct metrics_request){ .model = SLICE("m"), .status = 200, .first_token_us = -1 });
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        CHECK_ROW(says(metrics, wanted[i]), wanted[i]);
+    out = page(metrics, &nothing);
+    CHECK(!strstr(out.at, "model=\"quiet\",class=\"batch\""));       /* nobody asked in that class */
+    CHECK(!strstr(out.at, "request_seconds_count{model=\"quiet\"")); /* none has ended yet */
+    CHECK(!strstr(out.at, "tokens_total{model=\"quiet\""));
+    text_release(&out);
+    metrics_free(metrics);
+}
+
+TEST(a_model_of_the_longest_name_and_all_escapes_is_told_whole)
+{
+    struct metrics *metrics = metrics_new();
+    struct metrics_shard *shard = metrics_shard_new(metrics);
+    char model[160], wanted[800] = "qwen_gateway_queue_wait_seconds_count{model=\"";
+
+    memset(model, '"', sizeof model);
+    for (size_t i = 0; i < sizeof model; i++)
+        (void)strcat(wanted, "\\\"");
+    (void)strcat(wanted, "\",class=\"interactive\"} 1");
+    metrics_count_wait(shard, &(struct metrics_wait){ .model = { model, sizeof model } });
+    CHECK(says(metrics, wanted));
+    metrics_free(metrics);
+}
+
+TEST(queues_are_told_as_they_stand_at_the_scrape)
+{
+    struct metrics_queue queues[] = {
+        { .model = SLICE("qwen3:32b"),
+          .waiting = { [METRICS_INTERACTIVE] = 5, [METRICS_BATCH] = 40 },
+          .users_waiting = 3,
+          .running = 4,
+          .granted = { [METRICS_INTERACTIVE] = 900, [METRICS_BATCH] = 100 },
+          .affinity_hits = 450,
+          .affinity_tries = 460 },
+        { .model = SLICE("a\"b") },
+    };
+    struct metrics_gauges gauges = { .queues = queues, .queue_count = 2 };
+    static const char *const wanted[] = {
+        "\nqwen_gateway_queue_waiting{model=\"qwen3:32b\",class=\"interactive\"} 5\n",
+        "\nqwen_gateway_queue_waiting{model=\"qwen3:32b\",class=\"batch\"} 40\n",
+        "\nqwen_gateway_queue_users_waiting{model=\"qwen3:32b\"} 3\n",
+        "\nqwen_gateway_queue_running{model=\"qwen3:32b\"} 4\n",
+        "\nqwen_gateway_queue_granted_total{model=\"qwen3:32b\",class=\"interactive\"} 900\n",
+        "\nqwen_gateway_queue_granted_total{model=\"qwen3:32b\",class=\"batch\"} 100\n",
+        "\nqwen_gateway_queue_affinity_hits_total{model=\"qwen3:32b\"} 450\n",
+        "\nqwen_gateway_queue_affinity_tries_total{model=\"qwen3:32b\"} 460\n",
+        "\nqwen_gateway_queue_running{model=\"a\\\"b\"} 0\n",
+    };
+    struct metrics *metrics = metrics_new();
+    struct text out = page(metrics, &gauges);
+
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        CHECK_ROW(strstr(out.at, wanted[i]), wanted[i]);
+    text_release(&out);
+    metrics_free(metrics);
+}
+
+TEST(too_many_queues_are_summed_up_as_other)
+{
+    enum { QUEUES = 300, TOLD = 255 };
+    static char names[QUEUES][16];
+    static struct metrics_queue queues[QUEUES];
+    struct metrics_gauges gauges = { .queues = queues, .queue_count = QUEUES };
+    struct metrics *metrics = metrics_new();
+    struct text out;
+
+    for (unsigned i = 0; i < QUEUES; i++) {
+        (void)snprintf(names[i], sizeof names[i], "model-%u", i);
+        queues[i] = (struct metrics_queue){ .model = slice_of(names[i]),
+                                            .waiting = { 1, 2 },
+                                            .users_waiting = 3,
+                                            .running = 4,
+                                            .granted = { 5, 6 },
+                                            .affinity_hits = 7,
+                                            .affinity_tries = 8 };
+    }
+    out = page(metrics, &gauges);
+    CHECK_EQ(occurrences(out.at, "\nqwen_gateway_queue_waiting{"), 2 * (TOLD + 1));
+    CHECK_EQ(occurrences(out.at, "\nqwen_gateway_queue_running{"), TOLD + 1);
+    CHECK(strstr(out.at, "\nqwen_gateway_queue_waiting{model=\"other\",class=\"interactive\"} 45\n"));
+    CHECK(strstr(out.at, "\nqwen_gateway_queue_waiting{model=\"other\",class=\"batch\"} 90\n"));
+    CHECK(strstr(out.at, "\nqwen_gateway_queue_users_waiting{model=\"other\"} 135\n"));
+    CHECK(strstr(out.at, "\nqwen_gateway_queue_running{model=\"other\"} 180\n"));
+    CHECK(strstr(out.at, "\nqwen_gateway_queue_granted_total{model=\"other\",class=\"batch\"} 270\n"));
+    CHECK(strstr(out.at, "\nqwen_gateway_queue_affinity_hits_total{model=\"other\"} 315\n"));
+    CHECK(strstr(out.at, "\nqwen_gateway_queue_affinity_tries_total{model=\"other\"} 360\n"));
+    text_release(&out);
+    metrics_free(metrics);
+}
+
+TEST(what_is_loaded_where_and_what_is_wrong_there_is_told)
+{
+    struct metrics_residence residences[] = { { SLICE("gpu1"), SLICE("m"), true },
+                                              { SLICE("gpu2"), SLICE("m"), false } };
+    struct metrics_finding finding = { SLICE("gpu2"), SLICE("m"), SLICE("not_resident") };
+    struct metrics_gauges gauges = {
+        .residences = residences, .residence_count = 2, .findings = &finding, .finding_count = 1
+    };
+    struct metrics *metrics = metrics_new();
+    struct text out = page(metrics, &gauges);
+
+    CHECK(strstr(out.at, "\nqwen_gateway_backend_model_resident{backend=\"gpu1\",model=\"m\"} 1\n"));
+    CHECK(strstr(out.at, "\nqwen_gateway_backend_model_resident{backend=\"gpu2\",model=\"m\"} 0\n"));
+    CHECK(strstr(out.at, "\nqwen_gateway_backend_finding{backend=\"gpu2\",model=\"m\",finding=\"not_resident\"} 1\n"));
+    CHECK_EQ(occurrences(out.at, "\nqwen_gateway_backend_finding{"), 1);
     text_release(&out);
     metrics_free(metrics);
 }
@@ -236,8 +383,19 @@ static void check_page(const struct text *page_text)
 
 TEST(the_page_has_each_family_once_with_help_and_type)
 {
-    struct metrics_backend backend = { SLICE("ollama"), true, 1 };
-    struct metrics_gauges gauges = { .backends = &backend, .backend_count = 1, .version = SLICE("1") };
+    struct metrics_backend backend = { .name = SLICE("ollama"), .is_up = true, .running = 1 };
+    struct metrics_queue queues[] = { { .model = SLICE("a"), .waiting = { 1, 2 } }, { .model = SLICE("b") } };
+    struct metrics_residence residence = { SLICE("ollama"), SLICE("a"), true };
+    struct metrics_finding finding = { SLICE("ollama"), SLICE("a"), SLICE("partly_on_cpu") };
+    struct metrics_gauges gauges = { .backends = &backend,
+                                     .backend_count = 1,
+                                     .queues = queues,
+                                     .queue_count = 2,
+                                     .residences = &residence,
+                                     .residence_count = 1,
+                                     .findings = &finding,
+                                     .finding_count = 1,
+                                     .version = SLICE("1") };
     struct metrics *metrics = metrics_new();
     struct metrics_shard *shard = metrics_shard_new(metrics);
     struct text out;
@@ -246,6 +404,7 @@ TEST(the_page_has_each_family_once_with_help_and_type)
         char model[16];
         (void)snprintf(model, sizeof model, "model-%u", i);
         metrics_count_request(shard, &(struct metrics_request){ .model = slice_of(model), .status = 200 });
+        metrics_count_wait(shard, &(struct metrics_wait){ .model = slice_of(model), .is_batch = i % 2 });
     }
     out = page(metrics, &gauges);
     check_page(&out);
@@ -356,6 +515,7 @@ static void *count_many(void *number)
         (void)snprintf(model, sizeof model, "model-%u", i % 700);
         metrics_in_flight(shard, 1);
         metrics_count(shard, METRIC_HEARTBEATS, 1);
+        metrics_count_wait(shard, &(struct metrics_wait){ .model = slice_of(model), .is_batch = i % 2 });
         metrics_count_request(shard,
                               &(struct metrics_request){ .model = slice_of(model), .status = 200, .prompt_tokens = 1 });
         metrics_in_flight(shard, -1);
@@ -388,6 +548,7 @@ TEST(four_threads_count_while_a_scrape_reads)
     CHECK_EQ(total_of(out.at, "qwen_gateway_requests_total{"), THREADS * EACH);
     CHECK_EQ(total_of(out.at, "qwen_gateway_request_seconds_count{"), THREADS * EACH);
     CHECK_EQ(total_of(out.at, "qwen_gateway_heartbeats_total "), THREADS * EACH);
+    CHECK_EQ(total_of(out.at, "qwen_gateway_queue_wait_seconds_count{"), THREADS * EACH);
     CHECK_EQ(total_of(out.at, "qwen_gateway_tokens_total{"), THREADS * EACH);
     CHECK(strstr(out.at, "\nqwen_gateway_in_flight 0\n"));
     text_release(&out);
