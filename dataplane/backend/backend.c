@@ -1,4 +1,4 @@
-#include "backend.h"
+#include "backend_parts.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -67,6 +67,7 @@ struct backend *backend_new(const struct backend_rule *rule, const struct kind *
     backend->authority = strdup(rule->authority);
     backend->port = rule->port;
     (void)pthread_mutex_init(&backend->catalog_lock, NULL);
+    (void)pthread_mutex_init(&backend->news_lock, NULL);
     if (!backend->name || !backend->host || !backend->authority)
         return backend_unref(backend);
     atomic_init(&backend->alive_ms, now_ms); /* it has BACKEND_NO_LIFE_MS to show itself */
@@ -84,7 +85,10 @@ struct backend *backend_unref(struct backend *backend)
     if (!backend || atomic_fetch_sub_explicit(&backend->refs, 1, memory_order_acq_rel) != 1)
         return NULL;
     (void)catalog_unref(backend->catalog);
+    (void)residents_unref(backend->residents);
+    findings_release(backend);
     (void)pthread_mutex_destroy(&backend->catalog_lock);
+    (void)pthread_mutex_destroy(&backend->news_lock);
     free(backend->name);
     free(backend->host);
     free(backend->authority);
@@ -151,15 +155,37 @@ void backend_failed(struct backend *backend, int64_t now_ms)
 
 void backend_probed(struct backend *backend, int64_t now_ms)
 {
+    bool is_closed = backend_is_closed(backend);
+
     backend_lives(backend, now_ms);
+    if (!is_closed) /* first, for whoever sees the breaker closed */
+        atomic_store(&backend->recovered_ms, now_ms);
     if (atomic_exchange(&backend->breaker, BREAKER_CLOSED) != BREAKER_CLOSED)
-        log_info("backend %s answers again after %lld ms: taking requests", backend->name,
-                 (long long)(now_ms - atomic_load(&backend->opened_ms)));
+        log_info("backend %s answers again after %lld ms: %s", backend->name,
+                 (long long)(now_ms - atomic_load(&backend->opened_ms)),
+                 atomic_load(&backend->is_warming) ? "loading its models before it takes requests" : "taking requests");
 }
 
 bool backend_is_closed(const struct backend *backend)
 {
     return atomic_load_explicit(&backend->breaker, memory_order_relaxed) == BREAKER_CLOSED;
+}
+
+void backend_warms(struct backend *backend, bool is_warming, int64_t now_ms)
+{
+    if (!is_warming && atomic_load(&backend->is_warming) && atomic_load(&backend->has_taken))
+        atomic_store(&backend->recovered_ms, now_ms);
+    atomic_store(&backend->is_warming, is_warming);
+}
+
+bool backend_takes_callers(const struct backend *backend)
+{
+    return backend_is_closed(backend) && !atomic_load_explicit(&backend->is_warming, memory_order_relaxed);
+}
+
+int64_t backend_recovered_ms(const struct backend *backend)
+{
+    return atomic_load_explicit(&backend->recovered_ms, memory_order_relaxed);
 }
 
 bool backend_is_silent(const struct backend *backend, int64_t since_ms, int64_t now_ms)

@@ -30,6 +30,7 @@ enum {
     BACKEND_PATIENCE_MS = 1500, /* how long a probe may go without an answer before silence counts */
     BACKEND_MAX_FAILURES = 5,   /* behaviour.md 2.6 */
     BACKEND_LOOK_UP_MS = 10000, /* open for so long: perhaps its name means another address by now */
+    BACKEND_MAX_FINDINGS = 64,  /* that are kept of one backend at a time */
 };
 
 enum breaker { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };
@@ -59,6 +60,35 @@ struct catalog {
     struct listing *listings; /* sorted by name; cloud names left out */
 };
 
+/* A model that a backend has loaded. */
+struct resident {
+    const char *name;         /* normalised */
+    uint64_t size, size_vram; /* bytes, of all and of what is in graphics memory; size 0: not said */
+    uint64_t context_length;  /* tokens; 0: not said */
+    int64_t expires_s;        /* when keep_alive lets it go, by the backend's clock; -1: not said */
+};
+
+/* Immutable, counted. */
+struct residents {
+    atomic_uint refs;
+    size_t count, room;
+    struct resident *models; /* sorted by name */
+};
+
+enum residency { RESIDENCY_UNKNOWN, RESIDENCY_NO, RESIDENCY_YES };
+
+/* What is wrong with a backend although it answers. */
+enum finding {
+    FINDING_MODEL_MISSING, /* `models:` (of the file, or of the backend) has it, the backend's list has not */
+    FINDING_NOT_RESIDENT,  /* it is to be kept loaded, but is not */
+    FINDING_PARTLY_ON_CPU, /* size_vram < size */
+    FINDING_SHORT_CONTEXT, /* loaded with fewer tokens than num_ctx */
+    FINDING_FEWER_SLOTS,   /* runs fewer at once than `slots`, as seen from when first bytes come */
+    FINDINGS
+};
+
+struct found; /* finding.c */
+
 struct backend {
     atomic_uint refs;
     const struct kind *kind;
@@ -77,6 +107,9 @@ struct backend {
     atomic_int_least64_t opened_ms; /* when it left CLOSED */
     atomic_uint was_opened;         /* how often, for the metrics */
     atomic_bool is_probed;          /* it has answered once, or its breaker has opened */
+    atomic_bool is_warming;         /* it loads what is to be loaded before it takes callers */
+    atomic_bool has_taken;          /* it has taken callers once */
+    atomic_int_least64_t recovered_ms;
 
     char apart[64]; /* cache lines: every worker writes to what follows, with every request, and reads what is above */
     atomic_int_least64_t alive_ms; /* the last byte or answer from there */
@@ -89,6 +122,11 @@ struct backend {
     atomic_bool wants_catalog;       /* a request missed a name */
     pthread_mutex_t catalog_lock;    /* held for a pointer's copy */
     struct catalog *catalog;         /* NULL until the first listing */
+
+    pthread_mutex_t news_lock;   /* of what follows; held for a look at it */
+    struct residents *residents; /* NULL: not known */
+    struct found *found;         /* what holds now */
+    unsigned found_count;
 };
 
 /* Resolves the host (blocking, literal addresses at once); a name that does not resolve leaves no address. */
@@ -108,6 +146,15 @@ void backend_failed(struct backend *backend, int64_t now_ms); /* connecting fail
 void backend_opens(struct backend *backend, int64_t now_ms);  /* no life for BACKEND_NO_LIFE_MS */
 void backend_probed(struct backend *backend, int64_t now_ms); /* a probe was answered: close the breaker */
 bool backend_is_closed(const struct backend *backend);
+/* Its models are being loaded: until that is over it takes no callers. What was open or warming has recovered then. */
+void backend_warms(struct backend *backend, bool is_warming, int64_t now_ms);
+/* May it be given requests: breaker closed and, where models are to be preloaded, they are. Two atomics. */
+bool backend_takes_callers(const struct backend *backend);
+/*
+ * When it last began to take callers again after it had been away (its breaker open, or restarted and loading); 0: it
+ * has not been away. For slow start.
+ */
+int64_t backend_recovered_ms(const struct backend *backend);
 /*
  * Has there been no sign of life since then, for BACKEND_NO_LIFE_MS, although a probe asked for one? Without the
  * question a gateway that was stopped for a while itself would find every backend dead.
@@ -120,6 +167,26 @@ struct catalog *catalog_unref(struct catalog *catalog);
 const struct listing *catalog_find(const struct catalog *catalog, struct slice normalised);
 /* From the body of GET /api/tags; NULL: not what Ollama sends. */
 struct catalog *catalog_parse_tags(struct slice body);
+
+/* Loaded there, as /api/ps last said. A short lock; not for every request. */
+enum residency backend_residency(struct backend *backend, struct slice normalised_model);
+struct residents *backend_residents(struct backend *backend); /* counted for the caller, or NULL */
+void backend_set_residents(struct backend *backend,
+                           struct residents *residents); /* takes the reference; NULL: unknown */
+struct residents *residents_unref(struct residents *residents);
+const struct resident *residents_find(const struct residents *residents, struct slice normalised);
+/* From the body of GET /api/ps; NULL: not what Ollama sends. What a version does not say is not said. */
+struct residents *residents_parse_ps(struct slice body);
+
+/*
+ * Findings. Each is said in the log once when it begins, with `detail` (may be NULL) in brackets, and once when it has
+ * passed. Any thread; a short lock. At most BACKEND_MAX_FINDINGS at a time: what is beyond waits until others pass.
+ */
+void backend_finds(struct backend *backend, enum finding finding, struct slice model, bool is_so, const char *detail);
+/* Calls `tell` for each that holds now, with the lock held: it only takes notes. */
+void backend_findings(struct backend *backend, void (*tell)(void *arg, enum finding finding, struct slice model),
+                      void *arg);
+const char *finding_word(enum finding finding); /* model_missing, ... */
 
 /* All backends of one configuration. Immutable, counted, swapped together with the snapshot. */
 struct fleet {
@@ -137,5 +204,5 @@ struct fleet *fleet_renew(struct fleet *old, int64_t now_ms);
 struct fleet *fleet_ref(struct fleet *fleet);
 void fleet_ref_more(struct fleet *fleet, unsigned count);
 struct fleet *fleet_unref(struct fleet *fleet);
-/* Ready to take callers: some breaker is closed. *ret_is_starting: none has been probed yet. */
+/* Ready: some backend takes callers. *ret_is_starting: none has taken any yet, and not all are away. */
 bool fleet_is_ready(const struct fleet *fleet, bool *ret_is_starting);

@@ -106,14 +106,15 @@ struct fleet *fleet_unref(struct fleet *fleet)
 
 bool fleet_is_ready(const struct fleet *fleet, bool *ret_is_starting)
 {
-    bool is_ready = false;
+    bool is_ready = false, has_taken = false, are_away = true;
 
-    *ret_is_starting = true;
     for (size_t i = 0; i < fleet->count; i++) {
-        bool is_probed = atomic_load(&fleet->backends[i]->is_probed);
-        if (is_probed)
-            *ret_is_starting = false;
-        is_ready |= is_probed && backend_is_closed(fleet->backends[i]);
+        const struct backend *backend = fleet->backends[i];
+        bool is_probed = atomic_load(&backend->is_probed);
+        is_ready |= is_probed && backend_takes_callers(backend);
+        has_taken |= atomic_load(&backend->has_taken);
+        are_away &= is_probed && !backend_is_closed(backend);
     }
+    *ret_is_starting = !has_taken && !are_away;
     return is_ready;
 }

@@ -79,6 +79,8 @@ static void on_life(struct patient *patient, bool is_alive, int64_t now_ms)
         if (!was_closed)
             patient->list_ms = 0; /* it may come back with other models */
         atomic_store(&backend->is_probed, true);
+        if (backend_takes_callers(backend))
+            atomic_store(&backend->has_taken, true);
     } else {
         /* One failure may be an Ollama that is starting, too: look_after() decides. */
         enum breaker half_open = BREAKER_HALF_OPEN;
