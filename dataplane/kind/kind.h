@@ -26,6 +26,8 @@ struct kind {
     const char *chat_path;
     /* The body of the engine's request, from known fields only. */
     void (*write_chat)(const struct inference *inference, const struct placement *placement, struct text *out);
+    /* The body of a request, to chat_path too, that has the model loaded just as chats want it, and costs no token. */
+    void (*write_load)(const struct placement *placement, struct text *out);
     /*
      * One line of a stream, or the whole body when not streamed, into an event; its slices point into `line` or
      * `arena`. ERR_BAD: not what the engine may send. An engine's own error line gives an event with `error`.

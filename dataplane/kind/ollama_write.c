@@ -242,6 +242,18 @@ static void add_think(struct text *out, enum think think)
         text_add_string(out, members[think]);
 }
 
+static void add_keep_alive(struct text *out, const struct placement *placement)
+{
+    if (!placement->keep_alive.len)
+        return;
+    text_add_literal(out, ",\"keep_alive\":");
+    text_add_slice(out, placement->keep_alive);
+}
+
+/* `shift` and num_ctx decide how the model is loaded: were they other than a chat's, the first chat would load it anew.
+ */
+#define NEVER_CUT ",\"truncate\":false,\"shift\":false"
+
 void ollama_write_chat(const struct inference *inference, const struct placement *placement, struct text *out)
 {
     struct writing writing = { .out = out, .is_tight = inference->is_tight };
@@ -254,17 +266,29 @@ void ollama_write_chat(const struct inference *inference, const struct placement
     add_messages(&writing, inference->messages);
     text_add_string(out, inference->is_stream ? ",\"stream\":true" : ",\"stream\":false");
     add_format(out, inference);
-    if (placement->keep_alive.len) {
-        text_add_literal(out, ",\"keep_alive\":");
-        text_add_slice(out, placement->keep_alive);
-    }
+    add_keep_alive(out, placement);
     add_tools(&writing, inference->tools);
     add_options(&writing, inference, placement);
     add_think(out, inference->think);
-    text_add_literal(out, ",\"truncate\":false,\"shift\":false");
+    text_add_literal(out, NEVER_CUT);
     if (inference->wants_logprobs) {
         text_add_literal(out, ",\"logprobs\":true,\"top_logprobs\":");
         text_add_u64(out, inference->top_logprobs);
     }
     text_add_char(out, '}');
+}
+
+/* Without messages Ollama loads the model and says no word. */
+void ollama_write_load(const struct placement *placement, struct text *out)
+{
+    text_add_literal(out, "{\"model\":");
+    json_add_string(out, placement->model);
+    text_add_literal(out, ",\"messages\":[],\"stream\":false");
+    add_keep_alive(out, placement);
+    if (placement->num_ctx) {
+        text_add_literal(out, ",\"options\":{\"num_ctx\":");
+        text_add_u64(out, placement->num_ctx);
+        text_add_char(out, '}');
+    }
+    text_add_literal(out, NEVER_CUT "}");
 }
