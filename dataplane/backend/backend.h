@@ -188,14 +188,27 @@ void backend_findings(struct backend *backend, void (*tell)(void *arg, enum find
                       void *arg);
 const char *finding_word(enum finding finding); /* model_missing, ... */
 
+/* What the configuration says of a backend that a reload may change without making it another one. */
+struct fleet_rule {
+    unsigned slots;            /* requests of one model at a time; 0: no limit */
+    unsigned weight;           /* 0: standby */
+    bool drains;               /* takes nothing new */
+    const char *const *models; /* normalised names of its models that it is for; model_count 0: all that it lists */
+    size_t model_count;
+};
+
+bool fleet_rule_is_for(const struct fleet_rule *rule, struct slice normalised_model);
+
 /* All backends of one configuration. Immutable, counted, swapped together with the snapshot. */
 struct fleet {
     atomic_uint refs;
     size_t count;
+    struct snapshot *snapshot; /* counted: the rules point into it */
+    struct fleet_rule *rules;  /* as many, in the same order; part of the fleet */
     struct backend *backends[];
 };
 /* Takes over the backends of `old` (may be NULL) that still stand for the same rule. NULL: no memory. */
-struct fleet *fleet_new(const struct snapshot *snapshot, struct fleet *old, int64_t now_ms);
+struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t now_ms);
 /*
  * The same fleet with the hosts looked up again where backend_wants_address() says so. Blocks on the resolver: for a
  * thread of its own. Returns NULL when nothing is different.

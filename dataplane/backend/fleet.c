@@ -1,3 +1,5 @@
+#include <assert.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -5,31 +7,63 @@
 #include "kind.h"
 #include "snapshot.h"
 
+static const struct kind *const kinds[] = { [BACKEND_OLLAMA] = &kind_ollama };
+
 static struct backend *taken_over(struct fleet *old, const struct backend_rule *rule)
 {
     for (size_t i = 0; old && i < old->count; i++)
-        if (backend_is(old->backends[i], rule))
+        if (old->backends[i]->kind == kinds[rule->kind] && backend_is(old->backends[i], rule))
             return backend_ref(old->backends[i]);
     return NULL;
 }
 
-struct fleet *fleet_new(const struct snapshot *snapshot, struct fleet *old, int64_t now_ms)
+/* The fleet of a snapshot with its rules, but without backends so far. */
+static struct fleet *fleet_begin(struct snapshot *snapshot)
 {
-    struct fleet *fleet = calloc(1, sizeof *fleet + snapshot->backend_count * sizeof(struct backend *));
+    size_t room = snapshot->backend_count;
+    struct fleet *fleet = calloc(1, sizeof *fleet + room * (sizeof(struct backend *) + sizeof(struct fleet_rule)));
 
     if (!fleet)
         return NULL;
     atomic_init(&fleet->refs, 1);
+    fleet->snapshot = snapshot_ref(snapshot);
+    fleet->rules = (struct fleet_rule *)(void *)&fleet->backends[room];
+    for (size_t i = 0; i < room; i++) {
+        const struct backend_rule *rule = &snapshot->backends[i];
+        fleet->rules[i] = (struct fleet_rule){
+            .slots = rule->slots,
+            .weight = rule->weight,
+            .drains = rule->drains,
+            .models = rule->models,
+            .model_count = rule->model_count,
+        };
+    }
+    return fleet;
+}
+/* Pointers come before the rules: whatever their number, the rules are aligned. */
+static_assert(alignof(struct fleet_rule) <= sizeof(struct backend *));
+
+struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t now_ms)
+{
+    struct fleet *fleet = fleet_begin(snapshot);
+
+    if (!fleet)
+        return NULL;
     for (size_t i = 0; i < snapshot->backend_count; i++) {
         const struct backend_rule *rule = &snapshot->backends[i];
         struct backend *backend = taken_over(old, rule);
         if (!backend)
-            backend = backend_new(rule, &kind_ollama, now_ms);
+            backend = backend_new(rule, kinds[rule->kind], now_ms);
         if (!backend)
             return fleet_unref(fleet);
         fleet->backends[fleet->count++] = backend;
     }
     return fleet;
+}
+
+bool fleet_rule_is_for(const struct fleet_rule *rule, struct slice normalised_model)
+{
+    return !rule->model_count || model_names_have(rule->models, rule->model_count, normalised_model);
 }
 
 static bool has_address(const struct backend *backend, const struct sockaddr_storage *address, socklen_t bytes)
@@ -70,12 +104,11 @@ static struct backend *renewed(struct backend *backend, int64_t now_ms)
 
 struct fleet *fleet_renew(struct fleet *old, int64_t now_ms)
 {
-    struct fleet *fleet = calloc(1, sizeof *fleet + old->count * sizeof(struct backend *));
+    struct fleet *fleet = fleet_begin(old->snapshot);
     bool differs = false;
 
     if (!fleet)
         return NULL;
-    atomic_init(&fleet->refs, 1);
     for (size_t i = 0; i < old->count; i++) {
         fleet->backends[fleet->count++] = renewed(old->backends[i], now_ms);
         differs |= fleet->backends[i] != old->backends[i];
@@ -100,6 +133,7 @@ struct fleet *fleet_unref(struct fleet *fleet)
         return NULL;
     for (size_t i = 0; i < fleet->count; i++)
         (void)backend_unref(fleet->backends[i]);
+    (void)snapshot_unref(fleet->snapshot);
     free(fleet);
     return NULL;
 }

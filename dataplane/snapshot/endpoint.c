@@ -1,4 +1,4 @@
-/* Places: where to listen, where Ollama is, which addresses may come. */
+/* Places: where to listen, where a backend is, which addresses may come. */
 #include "parts.h"
 
 #include <stdlib.h>
@@ -170,7 +170,7 @@ void hosts_print(const void *field, struct text *out)
     text_add_char(out, ']');
 }
 
-/* Why the text is no URL of an Ollama, as words that follow "ollama_api"; NULL: it is one. */
+/* Why the text is no URL of an Ollama, as words that follow its key; NULL: it is one. */
 static const char *parse_url(struct slice text, struct slice *ret_host, uint16_t *ret_port)
 {
     struct slice rest = { text.at + 7, text.len > 7 ? text.len - 7 : 0 };
@@ -226,39 +226,57 @@ static const char *authority_of(struct arena *arena, struct slice host, uint16_t
     return kept;
 }
 
-enum err ollama_api_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
-                         void *field)
+/* Host, port and authority of a backend. */
+enum err url_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node, void *field)
 {
-    struct snapshot *snapshot = ((struct snapshot_reading *)reading->owner)->snapshot;
-    struct backend_rule *backend;
+    struct backend_rule *rule = field;
     struct slice text, host = { "", 0 };
     const char *wrong;
-    uint16_t port = 0;
     enum err err = conf_string(reading, node, 1, URL_MAX_BYTES, &text);
 
     (void)row;
     if (err != ERR_OK)
         return err;
-    wrong = parse_url(text, &host, &port);
+    wrong = parse_url(text, &host, &rule->port);
     if (wrong)
         return conf_refuse(reading->conf, node, reading->why, "%s", wrong);
-    backend = ARENA_NEW(reading->arena, struct backend_rule);
-    if (!backend)
-        return no_memory(reading, node);
-    *backend = (struct backend_rule){ .name = "ollama", .host = conf_keep(reading->arena, host), .port = port };
-    backend->authority = authority_of(reading->arena, host, port);
-    if (!backend->host || !backend->authority)
-        return no_memory(reading, node);
-    *(struct backend_rule **)field = backend;
-    snapshot->backend_count = 1;
-    return ERR_OK;
+    rule->host = conf_keep(reading->arena, host);
+    rule->authority = authority_of(reading->arena, host, rule->port);
+    return rule->host && rule->authority ? ERR_OK : no_memory(reading, node);
 }
 
-void ollama_api_print(const void *field, struct text *out)
+void backend_url_print(const struct backend_rule *rule, struct text *out)
 {
-    const struct backend_rule *backend = *(struct backend_rule *const *)field;
+    text_printf(out, strchr(rule->host, ':') ? "http://[%s]:%u" : "http://%s:%u", rule->host, rule->port);
+}
 
-    text_printf(out, strchr(backend->host, ':') ? "http://[%s]:%u" : "http://%s:%u", backend->host, backend->port);
+static bool is_localhost(const char *host)
+{
+    return slice_is_nocase(slice_of(host), SLICE("localhost"));
+}
+
+/* 127.0.0.1 and ::1, which localhost may mean. */
+static bool is_localhost_address(const char *host)
+{
+    return strcmp(host, "127.0.0.1") == 0 || strcmp(host, "::1") == 0;
+}
+
+static bool is_same_host(const char *one, const char *other)
+{
+    struct address first, second;
+
+    if (is_localhost(one) && is_localhost_address(other))
+        return true;
+    if (is_localhost(other) && is_localhost_address(one))
+        return true;
+    if (address_parse(slice_of(one), &first) && address_parse(slice_of(other), &second))
+        return address_is(&first, &second);
+    return slice_is_nocase(slice_of(one), slice_of(other));
+}
+
+bool backend_is_same_place(const struct backend_rule *one, const struct backend_rule *other)
+{
+    return one->port == other->port && is_same_host(one->host, other->host);
 }
 
 enum err cidrs_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node, void *field)

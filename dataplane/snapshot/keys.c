@@ -199,25 +199,6 @@ static int by_name(const void *left, const void *right)
     return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
-static enum err allowed_model_read(struct conf_reading *reading, const struct conf_node *node, const char **ret_name)
-{
-    struct slice text;
-    struct text name;
-    enum err err = conf_string(reading, node, 1, MODEL_NAME_MAX_BYTES, &text);
-
-    if (err != ERR_OK)
-        return err;
-    text_init(&name, 2 * MODEL_NAME_MAX_BYTES);
-    if (!model_name_normalise(text, &name))
-        err = conf_refuse(reading->conf, node, reading->why, "is not the name of a model");
-    else if (model_name_is_cloud(text_slice(&name)))
-        err = conf_refuse(reading->conf, node, reading->why, "is a cloud model: prompts would leave this machine");
-    else if (!(*ret_name = conf_keep(reading->arena, text_slice(&name))))
-        err = no_memory(reading, node);
-    text_release(&name);
-    return err;
-}
-
 static enum err key_models_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
                                 void *field)
 {
@@ -235,7 +216,7 @@ static enum err key_models_read(struct conf_reading *reading, const struct conf_
     if (!names)
         return no_memory(reading, node);
     for (const struct conf_node *item = node->first; item && err == ERR_OK; item = item->next)
-        err = allowed_model_read(reading, item, &names[count++]);
+        err = model_name_read(reading, item, &names[count++]);
     if (err != ERR_OK)
         return err;
     qsort(names, count, sizeof *names, by_name);
@@ -476,19 +457,5 @@ const struct key *snapshot_find_key(const struct snapshot *snapshot, const struc
 
 bool key_may_use(const struct key *key, struct slice normalised_model)
 {
-    size_t low = 0, high = key->model_count;
-
-    if (!key->models)
-        return true;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = name_order(key->models[middle], normalised_model);
-        if (order == 0)
-            return true;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return false;
+    return !key->models || model_names_have(key->models, key->model_count, normalised_model);
 }

@@ -64,8 +64,12 @@ static enum err check_listeners(const struct conf *conf, const struct snapshot *
 
 static enum err check_whole(const struct conf *conf, const struct snapshot *snapshot, struct text *why)
 {
-    static enum err (*const checks[])(const struct conf *, const struct snapshot *,
-                                      struct text *) = { check_auth, check_whitelist, check_headers, check_listeners };
+    static enum err (*const checks[])(const struct conf *, const struct snapshot *, struct text *) = {
+        check_auth,
+        check_whitelist,
+        check_headers,
+        check_listeners,
+    };
     enum err err = ERR_OK;
 
     for (size_t i = 0; i < sizeof checks / sizeof *checks && err == ERR_OK; i++)
@@ -85,6 +89,7 @@ static void warn_of_settings(const struct conf *conf, const struct snapshot *sna
                     "%s:%u: max_body_bytes is over a quarter of max_body_memory_bytes, which is all that one key gets: "
                     "larger bodies will not be taken\n",
                     conf->file, setting_node(conf, NULL, "max_body_bytes")->line);
+    backends_warn(snapshot, warnings);
 }
 
 static void warn_of_place(const struct conf *conf, const struct snapshot *snapshot, struct text *warnings)

@@ -76,6 +76,14 @@ static enum err normalise(struct conf_reading *reading, const struct conf_node *
     return err;
 }
 
+enum err model_name_read(struct conf_reading *reading, const struct conf_node *node, const char **ret_name)
+{
+    struct slice text;
+    enum err err = conf_string(reading, node, 1, MODEL_NAME_MAX_BYTES, &text);
+
+    return err == ERR_OK ? normalise(reading, node, text, ret_name) : err;
+}
+
 static enum err backend_model_read(struct conf_reading *reading, const struct conf_row *row,
                                    const struct conf_node *node, void *field)
 {

@@ -127,3 +127,20 @@ int name_order(const char *name, struct slice other)
         return order;
     return own.len < other.len ? -1 : own.len > other.len;
 }
+
+bool model_names_have(const char *const *names, size_t count, struct slice normalised)
+{
+    size_t low = 0, high = count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = name_order(names[middle], normalised);
+        if (order == 0)
+            return true;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}

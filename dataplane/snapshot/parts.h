@@ -3,7 +3,8 @@
  *
  * load.c      the story: file, table, checks, index
  * settings.c  the one table of settings
- * endpoint.c  places: listen addresses, ollama_api
+ * endpoint.c  places: listen addresses, URLs, ranges
+ * backends.c  backends, ollama_api
  * keys.c      valid_keys;  secret.c  one key's own words
  * models.c    models;      names.c   how names of models compare
  * print.c     everything shown to people
@@ -18,16 +19,17 @@ enum { SECRET_MAX_BYTES = 256, NAME_MAX_BYTES = 128, MODEL_NAME_MAX_BYTES = 255,
 struct snapshot_memory {
     struct arena arena; /* everything that the snapshot points to but the address lists */
     const char *file;
-    unsigned setting_lines[SETTINGS_MAX]; /* one a row of the table; 0: the default */
-    unsigned *key_lines, *model_lines;    /* beside snapshot->keys and ->models */
-    uint32_t *key_slots;                  /* 1 + position in snapshot->keys by hash; 0: free. Linear probing. */
-    size_t key_slot_count;                /* a power of two, over twice the keys */
-    bool has_clear_keys;                  /* a key stands in the file in clear */
+    unsigned setting_lines[SETTINGS_MAX];              /* one a row of the table; 0: the default */
+    unsigned *key_lines, *model_lines, *backend_lines; /* beside snapshot->keys, ->models and ->backends */
+    uint32_t *key_slots;   /* 1 + position in snapshot->keys by hash; 0: free. Linear probing. */
+    size_t key_slot_count; /* a power of two, over twice the keys */
+    bool has_clear_keys;   /* a key stands in the file in clear */
 };
 
 extern const struct conf_table settings_table; /* fills a struct snapshot */
 extern const struct conf_table key_table;      /* fills a struct key_entry */
 extern const struct conf_table model_table;    /* fills a struct model */
+extern const struct conf_table backend_table;  /* fills a struct backend_rule */
 
 /* One map of valid_keys while it is read. */
 struct key_entry {
@@ -45,6 +47,8 @@ struct key_entry {
 /* Readers of rows, and their printers. */
 enum err endpoint_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err ollama_api_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err url_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field); /* a rule's */
+enum err backends_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err cidrs_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err hosts_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err keys_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
@@ -52,6 +56,7 @@ enum err models_read(struct conf_reading *, const struct conf_row *, const struc
 enum err think_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 void endpoint_print(const void *field, struct text *out);
 void ollama_api_print(const void *field, struct text *out);
+void backends_print(const void *field, struct text *out);
 void cidrs_print(const void *field, struct text *out);
 void hosts_print(const void *field, struct text *out);
 void keys_print(const void *field, struct text *out);
@@ -62,6 +67,15 @@ struct snapshot_reading {
     struct snapshot *snapshot;
     struct text *warnings; /* may be NULL */
 };
+
+/* A model's name in a list, normalised, in the arena; refused where it is none, or a cloud's. */
+enum err model_name_read(struct conf_reading *reading, const struct conf_node *node, const char **ret_name);
+/* "http://HOST:PORT" */
+void backend_url_print(const struct backend_rule *rule, struct text *out);
+/* A line each for backends that work, but not as anybody means. */
+void backends_warn(const struct snapshot *snapshot, struct text *warnings);
+/* Do both stand for one host and port? Without asking a resolver. */
+bool backend_is_same_place(const struct backend_rule *one, const struct backend_rule *other);
 
 /* As strcmp: the order in which names of models are kept. */
 int name_order(const char *name, struct slice other);

@@ -81,6 +81,19 @@ static void print_model(const struct model *model, struct text *line)
     add_think(line, model->think);
 }
 
+static void print_backend(const struct backend_rule *rule, struct text *line)
+{
+    text_printf(line, "  %s", rule->name);
+    pad_to(line, VALUE_COLUMN);
+    backend_url_print(rule, line);
+    text_printf(line, ", slots %u%s, weight %u%s", rule->slots, rule->slots ? "" : " (no limit)", rule->weight,
+                rule->weight ? "" : " (standby)");
+    for (size_t i = 0; i < rule->model_count; i++)
+        text_printf(line, "%s%s", i ? " " : ", models ", rule->models[i]);
+    if (rule->drains)
+        text_add_literal(line, ", drain");
+}
+
 void keys_print(const void *field, struct text *out)
 {
     const struct snapshot *snapshot = HOLDER(struct snapshot, keys, field);
@@ -103,6 +116,7 @@ static void print_entries(const struct snapshot *snapshot, const struct conf_row
 {
     bool is_keys = row->offset == offsetof(struct snapshot, keys);
     bool is_models = row->offset == offsetof(struct snapshot, models);
+    bool is_backends = row->offset == offsetof(struct snapshot, has_backends) && snapshot->has_backends;
 
     for (size_t i = 0; is_keys && i < snapshot->key_count; i++) {
         print_key(&snapshot->keys[i], line);
@@ -111,6 +125,10 @@ static void print_entries(const struct snapshot *snapshot, const struct conf_row
     for (size_t i = 0; is_models && i < snapshot->model_count; i++) {
         print_model(&snapshot->models[i], line);
         add_line(out, line, snapshot, snapshot->memory->model_lines[i]);
+    }
+    for (size_t i = 0; is_backends && i < snapshot->backend_count; i++) {
+        print_backend(&snapshot->backends[i], line);
+        add_line(out, line, snapshot, snapshot->memory->backend_lines[i]);
     }
 }
 
@@ -193,6 +211,7 @@ static void describe_table(const struct conf_table *table, const char *title, bo
 void settings_describe(struct text *out, bool as_markdown)
 {
     describe_table(&settings_table, "Settings", true, as_markdown, out);
+    describe_table(&backend_table, "An entry of backends", false, as_markdown, out);
     describe_table(&key_table, "An entry of auth.valid_keys", false, as_markdown, out);
     describe_table(&model_table, "An entry of models", false, as_markdown, out);
 }

@@ -21,6 +21,10 @@ enum seccomp_rule { SECCOMP_ENFORCE, SECCOMP_LOG, SECCOMP_NONE };
 enum retry_after { RETRY_AFTER_WINDOW, RETRY_AFTER_EXACT };
 /* What to do about thinking when the caller does not say: leave it to the model, or switch it. */
 enum think_default { THINK_UNSET, THINK_ON, THINK_OFF };
+/* The API that a backend speaks. */
+enum backend_kind { BACKEND_OLLAMA };
+
+enum { SNAPSHOT_MAX_BACKENDS = 64 };
 
 /* Where to listen: "HOST:PORT", ":PORT" (IPv4 and IPv6), "[::1]:PORT" or "unix:PATH". Port 0: the kernel's choice. */
 struct endpoint {
@@ -108,9 +112,15 @@ struct model {
 /* One place where models run. */
 struct backend_rule {
     const char *name; /* in logs, metrics: "ollama" for ollama_api */
+    enum backend_kind kind;
     const char *host; /* may be a name */
     uint16_t port;
-    const char *authority; /* what to send as Host: 127.0.0.1:11434 for any loopback spelling */
+    const char *authority;     /* what to send as Host: 127.0.0.1:11434 for any loopback spelling */
+    unsigned slots;            /* requests of one model it runs at a time; 0: no limit */
+    unsigned weight;           /* 0: standby */
+    bool drains;               /* takes nothing new */
+    const char *const *models; /* normalised, sorted; NULL: all that it lists */
+    size_t model_count;
 };
 
 struct snapshot {
@@ -119,9 +129,10 @@ struct snapshot {
     size_t key_count;
     struct model *models; /* sorted by name */
     size_t model_count;
-    bool has_models; /* the section is there */
-    struct backend_rule *backends;
+    bool has_models;               /* the section is there */
+    struct backend_rule *backends; /* at least one, SNAPSHOT_MAX_BACKENDS at most */
     size_t backend_count;
+    bool has_backends;              /* the section is there; else it is the one of ollama_api */
     struct snapshot_memory *memory; /* everything pointed to from here */
     unsigned refs;                  /* atomic */
 };
@@ -157,6 +168,8 @@ bool key_may_use(const struct key *key, struct slice normalised_model);
 bool model_name_normalise(struct slice name, struct text *out);
 /* Would Ollama send it to its makers' servers (tag `cloud`, name or tag ending in `-cloud`)? Of a normalised name. */
 bool model_name_is_cloud(struct slice normalised);
+/* Is it among these, which are normalised and sorted (of a key, of a backend)? */
+bool model_names_have(const char *const *names, size_t count, struct slice normalised);
 
 /*
  * --hash-key: "sha256:HEX" of a secret, which may end in a newline. ERR_BAD with one sentence that does not quote it:

@@ -74,6 +74,17 @@ GOOD = {
     "a key by hash": "ollama_api: http://localhost:11434\nauth: { valid_keys: [\"sha256:" + "0" * 64 + "\"] }\n",
     "strip": AUTH_OFF + "response_filter: { strip: [model, created] }\n",
     "ipv6": AUTH_OFF + 'listen: "[::1]:18789"\n',
+    "backends": """\
+auth: { enabled: false }
+backends:
+  - name: gpu1
+    url: http://10.0.0.5:11434
+    slots: 4
+    models: [qwen3:32b, llama3]
+    weight: 2
+  - { name: spare, url: "http://[fd00::1]:11434", kind: ollama, weight: 0 }
+  - { name: leaving, url: http://gpu3, drain: true }
+""",
 }
 
 
@@ -109,7 +120,9 @@ BAD = {
     "an unknown level": ("log_level: chatty\n", ["log_level"]),
     "an unknown format": ("log_format: xml\n", ["log_format"]),
     "workers below one": ("workers: -1\n", ["workers"]),
-    "both backends": ("backends: [{ name: a, url: http://localhost:1 }]\n", ["backends"]),
+    "both backends": ("backends: [{ name: a, url: http://localhost:1 }]\n", ["backends", "ollama_api", "line 3"]),
+    "both backends, turned round": ("backends: [{ name: a, url: http://gpu1 }]\nollama_api: http://localhost:11434\n",
+                                    ["backends", "ollama_api", "line 4"]),
     "a url that is none": ("ollama_api: nowhere\n", ["ollama_api"]),
     "an unknown rule": ("seccomp: sometimes\n", ["seccomp", "enforce"]),
     "dumps, perhaps": ("core_dumps: perhaps\n", ["core_dumps"]),
@@ -180,7 +193,8 @@ DEFAULTS = {
     "max_connections_per_address": "1000", "max_buffer_memory_bytes": "64 ?MiB|67108864",
     "max_line_bytes": "64 ?MiB|67108864", "head_timeout": "10s", "body_timeout": "60s|1m",
     "idle_timeout": "120s|2m", "write_timeout": "60s|1m", "connect_timeout": "3s", "first_token_timeout": "300s|5m",
-    "stream_idle_timeout": "120s|2m", "drain_timeout": "30s", "drain_delay": "0s?", "linger_timeout": "2s",
+    "stream_idle_timeout": "120s|2m",
+    "backends": "ollama_api", "drain_timeout": "30s", "drain_delay": "0s?", "linger_timeout": "2s",
     "heartbeat_interval": "10s", "commit_after": "10s",
 }
 
@@ -191,6 +205,58 @@ def test_print_config_shows_every_setting_and_where_it_came_from(folder):
     for name, wanted in DEFAULTS.items():
         assert re.search(rf"^\s*{name}\b.*({wanted}).*default", done.stdout, re.MULTILINE), (name, done.stdout)
     assert re.search(r"max_requests.*30.*(config\.yaml:4|line 4)", done.stdout), done.stdout
+
+
+BACKENDS = """\
+backends:
+  - { name: gpu1, url: http://10.0.0.5:11434, slots: 4, models: [Qwen3:32B], drain: true }
+  - name: gpu2
+    url: http://gpu2
+    weight: 0
+auth:
+  valid_keys:
+    - { key: nightly-secret, name: nightly }
+models: { qwen3:32b: { num_ctx: 4096 } }
+"""
+
+
+def test_print_config_shows_each_backend_and_which_line_says_so(folder):
+    done = check(folder, BACKENDS, "--print-config")
+    assert done.returncode == 0, done.stderr
+    for wanted in (r"ollama_api:\s+none\b", r"backends:\s+2 backends\b.*config\.yaml:1$",
+                   r"  gpu1\s+http://10\.0\.0\.5:11434, slots 4, weight 1, models qwen3:32b, drain\s.*config\.yaml:2$",
+                   r"  gpu2\s+http://gpu2:80, slots 0 \(no limit\), weight 0 \(standby\)\s.*config\.yaml:3$",
+                   r"  nightly\s.*\s.*config\.yaml:8$", r"  qwen3:32b\s.*, num_ctx 4096\s.*config\.yaml:9$"):
+        assert re.search(rf"^{wanted}", done.stdout, re.MULTILINE), (wanted, done.stdout)
+
+
+# name: (the entries, what the sentence says after the file's name)
+BAD_BACKENDS = {
+    "none": ("backends: []\n", ":2: backends is empty: leave it out for the one of ollama_api"),
+    "no list": ("backends: http://me:secret@gpu1\n", ":2: backends must be a list, each entry with a name and a url"),
+    "no name": ("backends:\n  - url: http://a\n", ":3: backends[1] needs a name, which log and metrics call it by"),
+    "no url": ("backends:\n  - name: a\n", ":3: backends[1] needs a url, such as http://10.0.0.5:11434"),
+    "two of one name": ("backends:\n  - { name: a, url: http://a }\n  - { name: a, url: http://b }\n",
+                        ":4: backends[2] is named a, as is the backend in line 3"),
+    "two at one place": ("backends:\n  - { name: a, url: http://a }\n  - { name: b, url: http://A:80 }\n",
+                         ":4: backends[2] is at the host and port of a in line 3"),
+    "a kind to come": ("backends:\n  - { name: a, url: http://a, kind: openai }\n",
+                       ':3: backends[1].kind must be ollama, not "openai"'),
+    "slots below none": ("backends:\n  - { name: a, url: http://a, slots: -1 }\n",
+                         ':3: backends[1].slots must be a whole number from 0 to 10000, not "-1"'),
+    "a cloud model": ("backends:\n  - { name: a, url: http://a, models: [qwen3:cloud] }\n",
+                      ":3: backends[1].models[1] is a cloud model: prompts would leave this machine"),
+    "a model twice": ("backends:\n  - { name: a, url: http://a, models: [qwen3, Qwen3:latest] }\n",
+                      ":3: backends[1].models[2] is the same model as [1] in line 3"),
+}
+
+
+@pytest.mark.parametrize("which", BAD_BACKENDS)
+def test_bad_backends_stop_the_start_in_one_sentence(folder, which):
+    added, said = BAD_BACKENDS[which]
+    done = check(folder, "auth: { enabled: false }\n" + added)
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr == f"qwen-gateway: {folder}/config.yaml{said}\n"
 
 
 def test_print_config_masks_keys(folder):

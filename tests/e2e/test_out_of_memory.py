@@ -303,7 +303,10 @@ def reload_one(gateway, number, first, count):
     keys = [KEY, f"key-{number}"]
     _, other = gateway.backends  # not the one in force: it must be made, and watched
     gateway.write_config(auth={"valid_keys": [KEY, {"key": keys[1], "name": f"name-{number}"}]},
-                         ollama_api=f"http://127.0.0.1:{other}",
+                         ollama_api=None,
+                         backends=[{"name": f"gpu-{other}", "url": f"http://127.0.0.1:{other}", "slots": 4,
+                                    "models": ["qwen3:32b", "llama3"]},
+                                   {"name": "standby", "url": "http://127.0.0.1:9", "weight": 0}],
                          max_prompt_chars=1000 + number)
     before = says(gateway)
     gateway.memory.fail(first, count, CONTROL | OTHERS)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from gateway import KEY, chat_body
+from gateway import KEY, MODEL, chat_body
 from processes import free_port
 from wire import Cut, wait_for
 
@@ -55,6 +55,19 @@ def test_a_change_that_needs_a_restart_is_refused_whole(start_gateway, folder, c
     assert gateway.chat(key="new-key").status == 401
     assert gateway.chat(key=KEY).status == 200
     gateway.config = before
+
+
+def test_backends_take_the_place_of_ollama_api_and_give_it_back(start_gateway, fake):
+    gateway = start_gateway()
+    assert gateway.metric("backend_up", backend="ollama") == 1
+    reload(gateway, ollama_api=None, backends=[{"name": "gpu1", "url": fake.url, "slots": 4, "models": [MODEL]},
+                                               {"name": "spare", "url": "http://127.0.0.1:9", "weight": 0}])
+    wait_for(lambda: gateway.metric("backend_up", backend="gpu1") == 1)
+    assert {its["backend"] for name, its, _ in gateway.metrics() if name == "qwen_gateway_backend_up"} == {"gpu1", "spare"}
+    assert gateway.chat().status == 200
+    reload(gateway, ollama_api=fake.url, backends=None)
+    wait_for(lambda: gateway.metric("backend_up", backend="ollama") == 1)
+    assert gateway.chat().status == 200
 
 
 def test_rate_windows_survive_a_reload(start_gateway):

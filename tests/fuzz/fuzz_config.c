@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "snapshot.h"
 
@@ -37,7 +38,17 @@ static void use(struct snapshot *snapshot)
         must(snapshot_find_model(snapshot, slice_of(model->name)) == model, "a model is not found", &printed);
     }
     must(!snapshot->settings.auth_enabled || snapshot->key_count, "nobody could be let in", &printed);
-    must(snapshot->backend_count == 1 && snapshot->backends[0].port, "no backend", &printed);
+    must(snapshot->backend_count && snapshot->backend_count <= SNAPSHOT_MAX_BACKENDS, "no backend", &printed);
+    must(snapshot->has_backends || snapshot->backend_count == 1, "backends from nowhere", &printed);
+    for (size_t i = 0; i < snapshot->backend_count; i++) {
+        const struct backend_rule *rule = &snapshot->backends[i];
+        must(*rule->name && *rule->host && *rule->authority && rule->port, "no place", &printed);
+        must(!rule->models == !rule->model_count, "a list of no models", &printed);
+        for (size_t j = 1; j < rule->model_count; j++)
+            must(strcmp(rule->models[j - 1], rule->models[j]) < 0, "models out of order", &printed);
+        for (size_t j = 0; j < i; j++)
+            must(strcmp(rule->name, snapshot->backends[j].name) != 0, "two of one name", &printed);
+    }
     text_release(&printed);
     text_release(&why);
 }

@@ -310,7 +310,6 @@ TEST(other_settings_are_refused_with_file_line_and_key)
         { "log_level: info\nlisten: \":80\"\n",
           "c.yaml:1: has no auth.valid_keys, but keys are asked for: add a key, or set auth.enabled: false" },
         /* what later work brings is unknown so far */
-        { "backends: []\n", "c.yaml:1: backends is not a known setting" },
         { "control: {}\n", "c.yaml:1: control is not a known setting" },
         { "queue_timeout: 120s\n", "c.yaml:1: queue_timeout is not a known setting" },
     };

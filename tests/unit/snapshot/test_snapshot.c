@@ -115,14 +115,19 @@ TEST(the_sample_configuration_is_taken)
     text_release(&why);
 }
 
-/* A suggestion is a comment without the space that prose has after its '#'; its further lines have more than one. */
+/*
+ * A suggestion is a comment without the space that prose has after its '#'; its further lines have more than one.
+ * That of `backends` stands in place of ollama_api.
+ */
 static void take_suggestions(const struct text *sample, struct text *out)
 {
     for (const char *line = sample->at; *line;) {
         const char *end = strchr(line, '\n');
         const char *hash = line + strspn(line, " ");
         bool is_suggestion = *hash == '#' && (hash[1] != ' ' || hash[2] == ' ');
+        bool is_replaced = slice_starts(slice_of(line), SLICE("ollama_api:"));
         CHECK(end);
+        text_add(out, "#", is_replaced);
         text_add(out, line, (size_t)(hash - line));
         text_add(out, hash + is_suggestion, (size_t)(end + 1 - hash) - is_suggestion);
         line = end + 1;
@@ -152,6 +157,7 @@ TEST(the_sample_configuration_is_taken_with_its_suggestions_too)
     (void)rmdir(folder);
     CHECK_STR(text_string(&why), why.len, "");
     CHECK(snapshot && snapshot->key_count == 4 && snapshot->model_count == 1);
+    CHECK(snapshot->backend_count == 3 && snapshot->backends[1].slots == 2 && snapshot->backends[2].weight == 0);
     CHECK(strcmp(snapshot->keys[3].name, "webui") == 0 && snapshot->keys[3].delegates);
     CHECK(snapshot->settings.log_format == LOG_FORMAT_JSON && snapshot->settings.trusted_proxies.count == 1);
     snapshot_unref(snapshot);
@@ -190,12 +196,13 @@ TEST(what_a_reload_cannot_change_is_named)
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        char before[256], after[256];
+        char before[256], after[512];
         struct text why;
         if (i == 2 || i == 3) /* everything else may change */
             (void)snprintf(after, sizeof after, "%s",
                            "auth: {valid_keys: [other], header_key: X-B}\nrate_limit: {max_requests: 5}\n"
-                           "ollama_api: http://gpu2\nlog_level: debug\nmax_connections: 5\nmodels: {a: {}}\n");
+                           "backends: [{name: a, url: http://gpu2}]\nlog_level: debug\nmax_connections: 5\n"
+                           "models: {a: {}}\n");
         else
             (void)snprintf(after, sizeof after, "auth: {valid_keys: [k]}\n%s", rows[i].after);
         (void)snprintf(before, sizeof before, "auth: {valid_keys: [k]}\n%s", rows[i].before);
@@ -219,14 +226,17 @@ static bool has_line(const struct text *out, const char *begin, const char *end)
 
 TEST(every_setting_is_printed_with_its_value_and_source_and_no_secret)
 {
-    struct snapshot *snapshot = given(
-        "max_body_bytes: 1048576\nauth:\n  valid_keys:\n    - my-very-secret-key\n"
-        "    - {key: other-secret, name: webui, user: ann, delegate: true, models: [m], allow: [10.0.0.0/8], "
-        "max_requests: 3, max_total_requests: 9, max_prompt_chars: 0, think: false}\n"
-        "    - \"sha256:" HEX "\"\n"
-        "models:\n  qwen3: {num_ctx: 4096, keep_alive: 5m, max_prompt_chars: 7, max_system_chars: 8, think: true}\n"
-        "whitelist: {enabled: true, ips: [127.0.0.1, 10.0.0.0/16, '::1', 'fd00::/8']}\n"
-        "response_filter: {strip: [model, created]}\n");
+    struct snapshot *snapshot =
+        given("max_body_bytes: 1048576\nauth:\n  valid_keys:\n    - my-very-secret-key\n"
+              "    - {key: other-secret, name: webui, user: ann, delegate: true, models: [m], allow: [10.0.0.0/8], "
+              "max_requests: 3, max_total_requests: 9, max_prompt_chars: 0, think: false}\n"
+              "    - \"sha256:" HEX "\"\n"
+              "models:\n  qwen3: {num_ctx: 4096, keep_alive: 5m, max_prompt_chars: 7, max_system_chars: 8, think: "
+              "true}\n"
+              "whitelist: {enabled: true, ips: [127.0.0.1, 10.0.0.0/16, '::1', 'fd00::/8']}\n"
+              "response_filter: {strip: [model, created]}\n"
+              "backends:\n  - {name: gpu1, url: http://10.0.0.5, slots: 4, models: [b, A], drain: true}\n"
+              "  - {name: gpu2, url: 'http://[fd00::1]:11434', weight: 0}\n");
     struct text out;
 
     text_init(&out, 1 << 20);
@@ -245,10 +255,33 @@ TEST(every_setting_is_printed_with_its_value_and_source_and_no_secret)
                    "# c.yaml:8"));
     CHECK(has_line(&out, "whitelist.ips:                [127.0.0.1, 10.0.0.0/16, ::1, fd00::/8] ", "# c.yaml:9"));
     CHECK(has_line(&out, "response_filter.strip:        [model, created] ", "# c.yaml:10"));
+    CHECK(has_line(&out, "ollama_api:                   none, but backends ", "# default"));
+    CHECK(has_line(&out, "backends:                     2 backends ", "# c.yaml:11"));
+    CHECK(has_line(&out,
+                   "  gpu1                        http://10.0.0.5:80, slots 4, weight 1, models a:latest b:latest, "
+                   "drain ",
+                   "# c.yaml:12"));
+    CHECK(has_line(&out,
+                   "  gpu2                        http://[fd00::1]:11434, slots 0 (no limit), weight 0 (standby) ",
+                   "# c.yaml:13"));
     CHECK(has_line(&out, "rate_limit.window_seconds:    60 ", "# default"));
     CHECK(has_line(&out, "head_timeout:                 10s ", "# default"));
     CHECK(has_line(&out, "user:                         none ", "# default"));
     CHECK(!strstr(out.at, "secret") && !strstr(out.at, HEX) && out.err == ERR_OK);
+    snapshot_unref(snapshot);
+    text_release(&out);
+}
+
+TEST(ollama_api_alone_is_printed_as_the_only_place)
+{
+    struct snapshot *snapshot = given("auth: {enabled: false}\nollama_api: http://gpu1\n");
+    struct text out;
+
+    text_init(&out, 1 << 20);
+    snapshot_print(snapshot, &out);
+    CHECK(has_line(&out, "ollama_api:                   http://gpu1:80 ", "# c.yaml:2"));
+    CHECK(has_line(&out, "backends:                     the one of ollama_api ", "# default"));
+    CHECK(!strstr(out.at, "  ollama "));
     snapshot_unref(snapshot);
     text_release(&out);
 }
@@ -261,7 +294,8 @@ TEST(the_plain_description_names_every_setting_with_its_default)
     settings_describe(&out, false);
     CHECK(strstr(out.at, "  rate_limit.max_requests (default 30)\n"));
     CHECK(strstr(out.at, "  listen (default :18789)\n"));
-    CHECK(strstr(out.at, "  key_sha256\n") && strstr(out.at, "  num_ctx\n") && out.err == ERR_OK);
+    CHECK(strstr(out.at, "  key_sha256\n") && strstr(out.at, "  num_ctx\n") &&
+          strstr(out.at, "  slots (default 0)\n") && out.err == ERR_OK);
     text_release(&out);
 }
 
