@@ -9,9 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WORDS_BYTES = 256, KEY_FILE_BYTES = 4096, KEY_PATH_BYTES = 4096 };
+enum { WORDS_BYTES = 256, KEY_FILE_BYTES = 4096, KEY_PATH_BYTES = 4096, MAX_WEIGHT = 1000 };
 
 #define ENTRY(member) offsetof(struct key_entry, member)
+
+static const char *const classes[] = { "interactive", "batch", NULL };
+/* CONF_CHOICE writes an unsigned into it. */
+static_assert(sizeof(enum key_class) == sizeof(unsigned));
 
 static enum err take_secret(struct conf_reading *reading, const struct conf_node *node, struct slice text,
                             struct key_entry *entry)
@@ -273,6 +277,10 @@ static const struct conf_row key_rows[] = {
       .help = "instead of the general max_prompt_chars; 0: no limit" },
     { "think", CONF_OWN, ENTRY(key.think), .read = think_read, .form = "true or false",
       .help = "whether models think when the caller does not say; default: as the model does" },
+    { "weight", CONF_COUNT, ENTRY(key.weight), "1", 1, MAX_WEIGHT,
+      .help = "its share where callers wait, beside the others'; a person of a delegate key has it as well" },
+    { "class", CONF_CHOICE, ENTRY(key.class), "interactive", .words = classes,
+      .help = "batch waits while interactive ones do, but for the share of batch_percent" },
 };
 enum { KEY_ROWS = sizeof key_rows / sizeof *key_rows };
 
@@ -376,7 +384,7 @@ static enum err items_read(struct conf_reading *reading, const struct conf_node 
     enum err err = ERR_OK;
 
     for (const struct conf_node *item = list->first; item && err == ERR_OK; item = item->next) {
-        struct key_entry entry = { .snapshot = snapshot, .warnings = owner->warnings };
+        struct key_entry entry = { .key.weight = 1, .snapshot = snapshot, .warnings = owner->warnings };
         snapshot->memory->key_lines[snapshot->key_count] = item->line;
         err = entry_read(reading, item, &entry);
         if (err == ERR_OK)

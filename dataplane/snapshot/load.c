@@ -44,6 +44,17 @@ static enum err check_headers(const struct conf *conf, const struct snapshot *sn
                        "needs different headers for auth.header_key and auth.user_header");
 }
 
+/* What names a conversation must not be a secret. */
+static enum err check_session_header(const struct conf *conf, const struct snapshot *snapshot, struct text *why)
+{
+    const struct settings *settings = &snapshot->settings;
+
+    if (!slice_is_nocase(slice_of(settings->header_key), slice_of(settings->session_header)))
+        return ERR_OK;
+    return conf_refuse(conf, setting_node(conf, NULL, "session_header"), why,
+                       "needs different headers for auth.header_key and session_header");
+}
+
 /* With SO_REUSEPORT the kernel would let both have one port, and hand callers to the operator's listener. */
 static bool is_same_place(const struct endpoint *one, const struct endpoint *other)
 {
@@ -65,10 +76,7 @@ static enum err check_listeners(const struct conf *conf, const struct snapshot *
 static enum err check_whole(const struct conf *conf, const struct snapshot *snapshot, struct text *why)
 {
     static enum err (*const checks[])(const struct conf *, const struct snapshot *, struct text *) = {
-        check_auth,
-        check_whitelist,
-        check_headers,
-        check_listeners,
+        check_auth, check_whitelist, check_headers, check_session_header, check_listeners,
     };
     enum err err = ERR_OK;
 

@@ -114,10 +114,18 @@ static const struct conf_row model_rows[] = {
       .help = "instead of the general max_system_chars; 0: no limit" },
     { "think", CONF_OWN, MODEL(think), .read = think_read, .form = "true or false",
       .help = "whether it thinks when the caller does not say; default: as the model does" },
+    { "preload", CONF_BOOL, MODEL(preload), "false",
+      .help = "load it at the start and after a restart of Ollama, before the backend takes callers" },
 };
 enum { MODEL_ROWS = sizeof model_rows / sizeof *model_rows, ROW_PROMPT = 3, ROW_SYSTEM = 4 };
 
 const struct conf_table model_table = { model_rows, MODEL_ROWS };
+
+/* 0, or a duration that is: unloaded as soon as it is idle. */
+static bool is_no_time(const char *keep_alive)
+{
+    return keep_alive && !strpbrk(keep_alive, "123456789");
+}
 
 static enum err model_read(struct conf_reading *reading, const struct conf_node *node, struct model *model)
 {
@@ -135,6 +143,9 @@ static enum err model_read(struct conf_reading *reading, const struct conf_node 
     model->shown = conf_keep(reading->arena, slice_of(node->key));
     if (!model->backend_model)
         model->backend_model = model->shown;
+    if (model->preload && is_no_time(model->keep_alive))
+        return conf_refuse(reading->conf, conf_member(node, "preload"), reading->why,
+                           "loads what keep_alive unloads at once: leave one of them out");
     return model->shown ? ERR_OK : no_memory(reading, node);
 }
 

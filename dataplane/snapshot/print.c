@@ -63,6 +63,10 @@ static void print_key(const struct key *key, struct text *line)
     if (key->has_max_prompt_chars)
         text_printf(line, ", max_prompt_chars %llu", (unsigned long long)key->max_prompt_chars);
     add_think(line, key->think);
+    if (key->weight != 1)
+        text_printf(line, ", weight %u", key->weight);
+    if (key->class == KEY_BATCH)
+        text_add_literal(line, ", class batch");
 }
 
 static void print_model(const struct model *model, struct text *line)
@@ -79,6 +83,8 @@ static void print_model(const struct model *model, struct text *line)
     if (model->has_max_system_chars)
         text_printf(line, ", max_system_chars %llu", (unsigned long long)model->max_system_chars);
     add_think(line, model->think);
+    if (model->preload)
+        text_add_literal(line, ", preload");
 }
 
 static void print_backend(const struct backend_rule *rule, struct text *line)

@@ -21,6 +21,8 @@ enum seccomp_rule { SECCOMP_ENFORCE, SECCOMP_LOG, SECCOMP_NONE };
 enum retry_after { RETRY_AFTER_WINDOW, RETRY_AFTER_EXACT };
 /* What to do about thinking when the caller does not say: leave it to the model, or switch it. */
 enum think_default { THINK_UNSET, THINK_ON, THINK_OFF };
+/* Who goes first where callers wait. */
+enum key_class { KEY_INTERACTIVE, KEY_BATCH };
 /* The API that a backend speaks. */
 enum backend_kind { BACKEND_OLLAMA };
 
@@ -76,6 +78,12 @@ struct settings {
     int64_t first_token_timeout_ms, stream_idle_timeout_ms, drain_timeout_ms, drain_delay_ms, linger_timeout_ms;
     int64_t heartbeat_interval_ms, commit_after_ms;
 
+    int64_t queue_timeout_ms;
+    unsigned max_waiting, max_waiting_per_user; /* of one model */
+    unsigned batch_percent;                     /* of the grants, while interactive ones wait as well */
+    int64_t slow_start_ms, warm_timeout_ms;
+    const char *session_header; /* X-Session-Id: names the conversation */
+
     bool strip_model, strip_created; /* response_filter.strip */
 };
 
@@ -95,6 +103,8 @@ struct key {
     bool has_max_prompt_chars;
     uint64_t max_prompt_chars;
     enum think_default think;
+    unsigned weight; /* 1 or more */
+    enum key_class class;
 };
 
 /* One entry of `models:`. Without the section there is none, and names pass as the backends list them. */
@@ -107,6 +117,7 @@ struct model {
     bool has_max_prompt_chars, has_max_system_chars;
     uint64_t max_prompt_chars, max_system_chars;
     enum think_default think;
+    bool preload;
 };
 
 /* One place where models run. */

@@ -85,6 +85,11 @@ backends:
   - { name: spare, url: "http://[fd00::1]:11434", kind: ollama, weight: 0 }
   - { name: leaving, url: http://gpu3, drain: true }
 """,
+    "a queue": AUTH_OFF + "queue_timeout: 10ms\nmax_waiting: 1\nmax_waiting_per_user: 1\nbatch_percent: 50\n"
+               "slow_start: 0s\nwarm_timeout: 10m\nsession_header: X-OpenWebUI-Chat-Id\n",
+    "a key with weight": "ollama_api: http://localhost:11434\n"
+                         "auth: { valid_keys: [{ key: nightly, weight: 1000, class: batch }] }\n",
+    "a model to preload": AUTH_OFF + "models: { qwen3:32b: { keep_alive: -1, preload: true } }\n",
 }
 
 
@@ -193,7 +198,8 @@ DEFAULTS = {
     "max_connections_per_address": "1000", "max_buffer_memory_bytes": "64 ?MiB|67108864",
     "max_line_bytes": "64 ?MiB|67108864", "head_timeout": "10s", "body_timeout": "60s|1m",
     "idle_timeout": "120s|2m", "write_timeout": "60s|1m", "connect_timeout": "3s", "first_token_timeout": "300s|5m",
-    "stream_idle_timeout": "120s|2m",
+    "stream_idle_timeout": "120s|2m", "queue_timeout": "120s|2m", "max_waiting": "1000", "max_waiting_per_user": "100",
+    "batch_percent": "10", "slow_start": "10s", "warm_timeout": "300s|5m", "session_header": "X-Session-Id",
     "backends": "ollama_api", "drain_timeout": "30s", "drain_delay": "0s?", "linger_timeout": "2s",
     "heartbeat_interval": "10s", "commit_after": "10s",
 }
@@ -215,8 +221,8 @@ backends:
     weight: 0
 auth:
   valid_keys:
-    - { key: nightly-secret, name: nightly }
-models: { qwen3:32b: { num_ctx: 4096 } }
+    - { key: nightly-secret, name: nightly, weight: 7, class: batch }
+models: { qwen3:32b: { preload: true } }
 """
 
 
@@ -226,7 +232,7 @@ def test_print_config_shows_each_backend_and_which_line_says_so(folder):
     for wanted in (r"ollama_api:\s+none\b", r"backends:\s+2 backends\b.*config\.yaml:1$",
                    r"  gpu1\s+http://10\.0\.0\.5:11434, slots 4, weight 1, models qwen3:32b, drain\s.*config\.yaml:2$",
                    r"  gpu2\s+http://gpu2:80, slots 0 \(no limit\), weight 0 \(standby\)\s.*config\.yaml:3$",
-                   r"  nightly\s.*\s.*config\.yaml:8$", r"  qwen3:32b\s.*, num_ctx 4096\s.*config\.yaml:9$"):
+                   r"  nightly\s.*, weight 7, class batch\s.*config\.yaml:8$", r"  qwen3:32b\s.*, preload\s.*config\.yaml:9$"):
         assert re.search(rf"^{wanted}", done.stdout, re.MULTILINE), (wanted, done.stdout)
 
 

@@ -31,6 +31,7 @@ static void use(struct snapshot *snapshot)
     for (size_t i = 0; i < snapshot->key_count; i++) {
         const struct key *key = &snapshot->keys[i];
         must(snapshot_find_key(snapshot, &key->hash) == key, "a key is not found", &printed);
+        must(key->weight != 0, "a key without weight", &printed);
         must(!key->models || key_may_use(key, slice_of(key->models[0])), "a key may not use its model", &printed);
     }
     for (size_t i = 0; i < snapshot->model_count; i++) {

@@ -40,6 +40,7 @@ TEST(plain_keys_are_named_by_position)
     CHECK(strcmp(found(snapshot, "password")->name, "key3") == 0);
     CHECK(found(snapshot, "one")->is_plain && !found(snapshot, "two")->is_plain &&
           found(snapshot, "password")->is_plain);
+    CHECK(found(snapshot, "one")->weight == 1 && found(snapshot, "one")->class == KEY_INTERACTIVE);
     CHECK(!found(snapshot, "One") && !found(snapshot, "") && !found(snapshot, "sha256:" HEX) && !found(snapshot, HEX));
     snapshot_unref(snapshot);
 }
@@ -50,6 +51,7 @@ TEST(a_key_has_the_rules_of_its_entry)
         KEYS "    - key: k\n      name: webui\n      user: Zoë\n      delegate: true\n"
              "      models: [Qwen3:32B, llama3, registry.ollama.ai/library/phi4]\n      allow: [10.0.3.0/24, '::1']\n"
              "      max_requests: 5\n      max_total_requests: 500\n      max_prompt_chars: 0\n      think: false\n"
+             "      weight: 1000\n      class: batch\n"
              "    - {key: other, think: true}\n");
     const struct key *key = found(snapshot, "k"), *other = found(snapshot, "other");
     struct address address;
@@ -63,6 +65,8 @@ TEST(a_key_has_the_rules_of_its_entry)
     CHECK(cidr_list_has(&key->allow, &address));
     CHECK(key->max_requests == 5 && key->max_total_requests == 500);
     CHECK(key->has_max_prompt_chars && key->max_prompt_chars == 0 && key->think == THINK_OFF);
+    CHECK(key->weight == 1000 && key->class == KEY_BATCH);
+    CHECK(other->weight == 1 && other->class == KEY_INTERACTIVE);
     CHECK(!other->delegates && !other->has_allow && !other->models && key_may_use(other, SLICE("anything:latest")));
     CHECK(other->max_requests == 0 && other->max_total_requests == 0 && !other->has_max_prompt_chars);
     CHECK(other->think == THINK_ON && strcmp(other->name, "key2") == 0);
@@ -209,6 +213,12 @@ TEST(bad_keys_are_refused_with_file_line_and_place_and_never_quoted)
         { KEYS "    - {sk-12345: alice}\n", "c.yaml:3: auth.valid_keys[1] holds an unknown key" },
         { KEYS "    - {key: a, modles: [x]}\n",
           "c.yaml:3: auth.valid_keys[1].modles is not a known setting: did you mean models?" },
+        { KEYS "    - {key: a, weight: 0}\n",
+          "c.yaml:3: auth.valid_keys[1].weight must be a whole number from 1 to 1000, not \"0\"" },
+        { KEYS "    - {key: a, weight: 1001}\n",
+          "c.yaml:3: auth.valid_keys[1].weight must be a whole number from 1 to 1000, not \"1001\"" },
+        { KEYS "    - {key: a, class: urgent}\n",
+          "c.yaml:3: auth.valid_keys[1].class must be interactive or batch, not \"urgent\"" },
         { KEYS "    - {key: a, priority: 1}\n", "c.yaml:3: auth.valid_keys[1] holds an unknown key" },
         { KEYS "    - {key: a, name: 'a b'}\n", "c.yaml:3: auth.valid_keys[1].name " NAMED },
         { KEYS "    - {key: a, name: a/b}\n", "c.yaml:3: auth.valid_keys[1].name " NAMED },

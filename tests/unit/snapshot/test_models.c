@@ -89,19 +89,19 @@ TEST(a_model_has_what_its_entry_says)
     struct snapshot *snapshot =
         given(MODELS "  Zeta:\n  qwen3:32b:\n    model: registry.internal/AI/Qwen3:32b\n"
                      "    num_ctx: 32768\n    keep_alive: -1\n    max_prompt_chars: 0\n"
-                     "    max_system_chars: 5\n    think: true\n  small: {keep_alive: 1h30m}\n");
+                     "    max_system_chars: 5\n    think: true\n    preload: true\n  small: {keep_alive: 1h30m}\n");
     const struct model *model = snapshot_find_model(snapshot, SLICE("qwen3:32b"));
 
     CHECK(snapshot->has_models && snapshot->model_count == 3 && model);
     CHECK(strcmp(model->name, "qwen3:32b") == 0 && strcmp(model->shown, "qwen3:32b") == 0);
     CHECK(strcmp(model->backend_model, "registry.internal/AI/Qwen3:32b") == 0 && model->num_ctx == 32768);
-    CHECK(strcmp(model->keep_alive, "-1") == 0 && model->think == THINK_ON);
+    CHECK(strcmp(model->keep_alive, "-1") == 0 && model->think == THINK_ON && model->preload);
     CHECK(model->has_max_prompt_chars && model->max_prompt_chars == 0);
     CHECK(model->has_max_system_chars && model->max_system_chars == 5);
     model = snapshot_find_model(snapshot, SLICE("zeta:latest"));
     CHECK(model && strcmp(model->shown, "Zeta") == 0 && strcmp(model->backend_model, "Zeta") == 0);
     CHECK(!model->keep_alive && !model->num_ctx && !model->has_max_prompt_chars && !model->has_max_system_chars);
-    CHECK(model->think == THINK_UNSET);
+    CHECK(model->think == THINK_UNSET && !model->preload);
     CHECK(strcmp(snapshot_find_model(snapshot, SLICE("small:latest"))->keep_alive, "\"1h30m\"") == 0);
     CHECK(!snapshot_find_model(snapshot, SLICE("zeta")) && !snapshot_find_model(snapshot, SLICE("")));
     CHECK(!snapshot_find_model(snapshot, SLICE("zeta:latest\0")) && !snapshot_find_model(snapshot, SLICE("zz:latest")));
@@ -192,9 +192,28 @@ TEST(bad_models_are_refused_with_file_line_and_key)
           "c.yaml:4: models.m.num_ctxx is not a known setting: did you mean num_ctx?" },
         { MODELS "  m:\n    temperature: 1\n", "c.yaml:4: models.m.temperature is not a known setting" },
         { MODELS "  m:\n    think: high\n", "c.yaml:4: models.m.think must be true or false, not \"high\"" },
+        { MODELS "  m:\n    preload: always\n", "c.yaml:4: models.m.preload must be true or false, not \"always\"" },
+        { MODELS "  m:\n    preload: true\n    keep_alive: 0\n",
+          "c.yaml:4: models.m.preload loads what keep_alive unloads at once: leave one of them out" },
+        { MODELS "  m: {keep_alive: 0m0s, preload: true}\n",
+          "c.yaml:3: models.m.preload loads what keep_alive unloads at once: leave one of them out" },
         { MODELS "  m:\n    max_prompt_chars: 5k\n",
           "c.yaml:4: models.m.max_prompt_chars must be a whole number from 0 to 1000000000, not \"5k\"" },
     };
 
     CHECK_REFUSALS(rows);
+}
+
+TEST(what_is_preloaded_may_stay_for_any_time)
+{
+    static const char *const rows[] = { "", "keep_alive: -1, ", "keep_alive: 1, ", "keep_alive: 10m, ",
+                                        "keep_alive: 0.5s, " };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char yaml[128];
+        (void)snprintf(yaml, sizeof yaml, MODELS "  m: {%spreload: true}\n", rows[i]);
+        struct snapshot *snapshot = given(yaml);
+        CHECK_ROW(snapshot->models[0].preload, yaml);
+        snapshot_unref(snapshot);
+    }
 }

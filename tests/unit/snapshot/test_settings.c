@@ -85,6 +85,12 @@ TEST(what_is_left_out_has_the_defaults_of_the_contract)
         { "linger_timeout", settings->linger_timeout_ms, 2000 },
         { "heartbeat_interval", settings->heartbeat_interval_ms, 10000 },
         { "commit_after", settings->commit_after_ms, 10000 },
+        { "queue_timeout", settings->queue_timeout_ms, 120000 },
+        { "max_waiting", settings->max_waiting, 1000 },
+        { "max_waiting_per_user", settings->max_waiting_per_user, 100 },
+        { "batch_percent", settings->batch_percent, 10 },
+        { "slow_start", settings->slow_start_ms, 10000 },
+        { "warm_timeout", settings->warm_timeout_ms, 300000 },
         { "log_level", settings->log_level, 1 },
         { "log_format", settings->log_format, LOG_FORMAT_TEXT },
         { "response_filter.strip", settings->strip_model || settings->strip_created, false },
@@ -96,6 +102,7 @@ TEST(what_is_left_out_has_the_defaults_of_the_contract)
                        (long long)rows[i].wanted);
     CHECK(strcmp(settings->operator_listen.host, "127.0.0.1") == 0);
     CHECK(strcmp(settings->header_key, "X-Api-Key") == 0 && strcmp(settings->user_header, "X-User-Id") == 0);
+    CHECK(strcmp(settings->session_header, "X-Session-Id") == 0);
     CHECK(!settings->user_from_body && !settings->log_file && !settings->user && !snapshot->has_models);
     CHECK(strcmp(snapshot->backends[0].host, "localhost") == 0 && snapshot->backends[0].port == 11434);
     snapshot_unref(snapshot);
@@ -114,7 +121,9 @@ TEST(every_setting_reaches_its_field)
         "1\nmax_connections: 7\n"
         "max_connections_per_address: 6\nhead_timeout: 1s\nbody_timeout: 2s\nidle_timeout: 3s\nwrite_timeout: 4s\n"
         "connect_timeout: 500ms\nfirst_token_timeout: 6m\nstream_idle_timeout: 7s\ndrain_timeout: 8s\n"
-        "drain_delay: 9s\nlinger_timeout: 0s\nheartbeat_interval: 11s\ncommit_after: 12s\n");
+        "drain_delay: 9s\nlinger_timeout: 0s\nheartbeat_interval: 11s\ncommit_after: 12s\n"
+        "queue_timeout: 13s\nmax_waiting: 14\nmax_waiting_per_user: 15\nbatch_percent: 16\nslow_start: 17s\n"
+        "warm_timeout: 18s\nsession_header: X-Chat\n");
     const struct settings *settings = &snapshot->settings;
 
     CHECK(strcmp(settings->listen.host, "10.0.0.1") == 0 && settings->listen.port == 1);
@@ -136,6 +145,9 @@ TEST(every_setting_reaches_its_field)
     CHECK(settings->first_token_timeout_ms == 360000 && settings->stream_idle_timeout_ms == 7000);
     CHECK(settings->drain_timeout_ms == 8000 && settings->drain_delay_ms == 9000 && settings->linger_timeout_ms == 0);
     CHECK(settings->heartbeat_interval_ms == 11000 && settings->commit_after_ms == 12000);
+    CHECK(settings->queue_timeout_ms == 13000 && settings->max_waiting == 14 && settings->max_waiting_per_user == 15);
+    CHECK(settings->batch_percent == 16 && settings->slow_start_ms == 17000 && settings->warm_timeout_ms == 18000);
+    CHECK(strcmp(settings->session_header, "X-Chat") == 0);
     snapshot_unref(snapshot);
 }
 
@@ -304,6 +316,22 @@ TEST(other_settings_are_refused_with_file_line_and_key)
         { OFF "x: 1\n", "c.yaml:2: x is not a known setting" },
         { "auth:\n  enabled: false\n  header_key: X-A\n  user_header: x-a\n",
           "c.yaml:4: auth.user_header needs different headers for auth.header_key and auth.user_header" },
+        { "auth: {enabled: false, header_key: X-A}\nsession_header: x-a\n",
+          "c.yaml:2: session_header needs different headers for auth.header_key and session_header" },
+        { OFF "session_header: 'a b'\n", "c.yaml:2: session_header is not the name of a header" },
+        { OFF "session_header: x-request-id\n",
+          "c.yaml:2: session_header cannot be x-request-id, which has a meaning of its own" },
+        { "queue_timeout: 9ms\n", "c.yaml:1: queue_timeout must be a duration (a number with ms, s, m or h) from 10ms "
+                                  "to 24h, not \"9ms\"" },
+        { "warm_timeout: 25h\n", "c.yaml:1: warm_timeout must be a duration (a number with ms, s, m or h) from 10ms "
+                                 "to 24h, not \"25h\"" },
+        { "slow_start: 2h\n",
+          "c.yaml:1: slow_start must be a duration (a number with ms, s, m or h) from 0s to 1h, not \"2h\"" },
+        { "max_waiting: 0\n", "c.yaml:1: max_waiting must be a whole number from 1 to 1000000, not \"0\"" },
+        { "max_waiting_per_user: 0\n",
+          "c.yaml:1: max_waiting_per_user must be a whole number from 1 to 1000000, not \"0\"" },
+        { "batch_percent: 0\n", "c.yaml:1: batch_percent must be a whole number from 1 to 50, not \"0\"" },
+        { "batch_percent: 51\n", "c.yaml:1: batch_percent must be a whole number from 1 to 50, not \"51\"" },
         { "rate_limit:\n  max_request: 5\n",
           "c.yaml:2: rate_limit.max_request is not a known setting: did you mean max_requests?" },
         { "max_requests: 5\n", "c.yaml:1: max_requests is not a known setting: did you mean rate_limit.max_requests?" },
@@ -311,7 +339,6 @@ TEST(other_settings_are_refused_with_file_line_and_key)
           "c.yaml:1: has no auth.valid_keys, but keys are asked for: add a key, or set auth.enabled: false" },
         /* what later work brings is unknown so far */
         { "control: {}\n", "c.yaml:1: control is not a known setting" },
-        { "queue_timeout: 120s\n", "c.yaml:1: queue_timeout is not a known setting" },
     };
 
     CHECK_REFUSALS(rows);

@@ -158,6 +158,7 @@ TEST(the_sample_configuration_is_taken_with_its_suggestions_too)
     CHECK_STR(text_string(&why), why.len, "");
     CHECK(snapshot && snapshot->key_count == 4 && snapshot->model_count == 1);
     CHECK(snapshot->backend_count == 3 && snapshot->backends[1].slots == 2 && snapshot->backends[2].weight == 0);
+    CHECK(snapshot->keys[2].class == KEY_BATCH && snapshot->models[0].preload);
     CHECK(strcmp(snapshot->keys[3].name, "webui") == 0 && snapshot->keys[3].delegates);
     CHECK(snapshot->settings.log_format == LOG_FORMAT_JSON && snapshot->settings.trusted_proxies.count == 1);
     snapshot_unref(snapshot);
@@ -202,7 +203,8 @@ TEST(what_a_reload_cannot_change_is_named)
             (void)snprintf(after, sizeof after, "%s",
                            "auth: {valid_keys: [other], header_key: X-B}\nrate_limit: {max_requests: 5}\n"
                            "backends: [{name: a, url: http://gpu2}]\nlog_level: debug\nmax_connections: 5\n"
-                           "models: {a: {}}\n");
+                           "models: {a: {}}\nqueue_timeout: 1s\nmax_waiting: 1\nmax_waiting_per_user: 1\n"
+                           "batch_percent: 1\nslow_start: 0s\nwarm_timeout: 1s\nsession_header: X-B2\n");
         else
             (void)snprintf(after, sizeof after, "auth: {valid_keys: [k]}\n%s", rows[i].after);
         (void)snprintf(before, sizeof before, "auth: {valid_keys: [k]}\n%s", rows[i].before);
@@ -229,10 +231,10 @@ TEST(every_setting_is_printed_with_its_value_and_source_and_no_secret)
     struct snapshot *snapshot =
         given("max_body_bytes: 1048576\nauth:\n  valid_keys:\n    - my-very-secret-key\n"
               "    - {key: other-secret, name: webui, user: ann, delegate: true, models: [m], allow: [10.0.0.0/8], "
-              "max_requests: 3, max_total_requests: 9, max_prompt_chars: 0, think: false}\n"
+              "max_requests: 3, max_total_requests: 9, max_prompt_chars: 0, think: false, weight: 4, class: batch}\n"
               "    - \"sha256:" HEX "\"\n"
               "models:\n  qwen3: {num_ctx: 4096, keep_alive: 5m, max_prompt_chars: 7, max_system_chars: 8, think: "
-              "true}\n"
+              "true, preload: true}\n"
               "whitelist: {enabled: true, ips: [127.0.0.1, 10.0.0.0/16, '::1', 'fd00::/8']}\n"
               "response_filter: {strip: [model, created]}\n"
               "backends:\n  - {name: gpu1, url: http://10.0.0.5, slots: 4, models: [b, A], drain: true}\n"
@@ -247,11 +249,11 @@ TEST(every_setting_is_printed_with_its_value_and_source_and_no_secret)
     CHECK(has_line(&out, "  key1                        sha256:0c1bb8e8… ", "# c.yaml:4"));
     CHECK(has_line(&out, "  webui                       sha256:", "# c.yaml:5"));
     CHECK(strstr(out.at, "…, user ann, delegate, models m:latest, allow [10.0.0.0/8], max_requests 3, "
-                         "max_total_requests 9, max_prompt_chars 0, think off # c.yaml:5\n"));
+                         "max_total_requests 9, max_prompt_chars 0, think off, weight 4, class batch # c.yaml:5\n"));
     CHECK(has_line(&out, "  key3                        sha256:5e884898… ", "# c.yaml:6"));
     CHECK(has_line(&out,
                    "  qwen3                       model qwen3, num_ctx 4096, keep_alive \"5m\", max_prompt_chars 7, "
-                   "max_system_chars 8, think ",
+                   "max_system_chars 8, think, preload ",
                    "# c.yaml:8"));
     CHECK(has_line(&out, "whitelist.ips:                [127.0.0.1, 10.0.0.0/16, ::1, fd00::/8] ", "# c.yaml:9"));
     CHECK(has_line(&out, "response_filter.strip:        [model, created] ", "# c.yaml:10"));
@@ -265,6 +267,8 @@ TEST(every_setting_is_printed_with_its_value_and_source_and_no_secret)
                    "  gpu2                        http://[fd00::1]:11434, slots 0 (no limit), weight 0 (standby) ",
                    "# c.yaml:13"));
     CHECK(has_line(&out, "rate_limit.window_seconds:    60 ", "# default"));
+    CHECK(has_line(&out, "queue_timeout:                120s ", "# default"));
+    CHECK(has_line(&out, "session_header:               X-Session-Id ", "# default"));
     CHECK(has_line(&out, "head_timeout:                 10s ", "# default"));
     CHECK(has_line(&out, "user:                         none ", "# default"));
     CHECK(!strstr(out.at, "secret") && !strstr(out.at, HEX) && out.err == ERR_OK);
