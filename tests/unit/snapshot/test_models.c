@@ -206,8 +206,9 @@ TEST(bad_models_are_refused_with_file_line_and_key)
 
 TEST(what_is_preloaded_may_stay_for_any_time)
 {
-    static const char *const rows[] = { "", "keep_alive: -1, ", "keep_alive: 1, ", "keep_alive: 10m, ",
-                                        "keep_alive: 0.5s, " };
+    static const char *const rows[] = {
+        "", "keep_alive: -1, ", "keep_alive: 1, ", "keep_alive: 10m, ", "keep_alive: 0.5s, ", "keep_alive: 90s, "
+    };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char yaml[128];
