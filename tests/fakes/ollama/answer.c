@@ -5,6 +5,7 @@
  */
 #include "answer.h"
 #include "invent.h"
+#include "loop.h"
 #include "models.h"
 #include "options.h"
 #include "welcome.h"
@@ -39,8 +40,8 @@ static bool name_is_clean(struct slice name)
     return name.len > 0 && name.len < 300;
 }
 
-/* 0: no answer yet, the model is there and ret_can says what it can do. */
-static bool name_is_settled(struct play *play, struct slice name, unsigned *ret_can)
+/* False: no answer yet, the model is there. */
+static bool name_is_settled(struct play *play, struct slice name, struct model **ret_model)
 {
     struct bytes why = { 0 };
 
@@ -52,7 +53,7 @@ static bool name_is_settled(struct play *play, struct slice name, unsigned *ret_
         refuse(play, 400, &why);
     } else if (is_cloud(name)) {
         play_fix_error(play, 403, SLICE("ollama cloud is disabled: remote model is unavailable"));
-    } else if (!(*ret_can = model_find(name, false, 0))) {
+    } else if (!(*ret_model = model_find(name))) {
         bytes_print(&why, "model '%.*s' not found", (int)name.len, name.at);
         refuse(play, 404, &why);
     } else {
@@ -315,11 +316,21 @@ static void speak(struct play *play, const struct ask *ask, unsigned can, int64_
     remember_prompt(play, ask);
 }
 
+static void use_model(struct play *play, struct model *model, const struct ask *ask, int64_t num_ctx)
+{
+    const struct model_wish wish = { .num_ctx = num_ctx, .shifts = ask->shifts };
+
+    play->model_used = model;
+    play->keep_alive_ns = ask->keep_alive_ns;
+    play->ready_ns = model_load(model, &wish, clock_ns());
+}
+
 static void plan_speech(struct play *play, enum ask_kind kind, struct slice body, struct arena *arena)
 {
     struct bytes why = { 0 };
     struct ask ask;
-    unsigned can = 0;
+    struct model *model;
+    unsigned can;
     int64_t num_ctx;
 
     if (!ask_read(&ask, kind, arena, body, &why)) {
@@ -330,15 +341,32 @@ static void plan_speech(struct play *play, enum ask_kind kind, struct slice body
         play_fix_error(play, 400, SLICE("top_logprobs must be between 0 and 20"));
         return;
     }
-    if (name_is_settled(play, ask.model, &can) || (!ask.has_messages && ask.unloads && load_is_settled(play, &ask)) ||
-        capability_is_settled(play, &ask, can) || options_are_settled(play, &ask))
+    if (name_is_settled(play, ask.model, &model))
+        return;
+    can = model_capabilities(model);
+    if (!ask.has_messages && ask.unloads) {
+        model_unload(model);
+        (void)load_is_settled(play, &ask);
+        return;
+    }
+    if (capability_is_settled(play, &ask, can) || options_are_settled(play, &ask))
         return;
     num_ctx = ask_option(&ask, "num_ctx", options.num_ctx);
     num_ctx = num_ctx < 4 ? 4 : num_ctx;
-    (void)model_find(ask.model, true, num_ctx);
+    use_model(play, model, &ask, num_ctx);
     if (load_is_settled(play, &ask) || format_is_settled(play, &ask) || length_is_settled(play, &ask, num_ctx))
         return;
     speak(play, &ask, can, num_ctx);
+}
+
+/* Looked for once: any thread may be the first, and all find the same. */
+static struct slots *bench_slots(void)
+{
+    static struct slots *_Atomic slots;
+
+    if (!slots)
+        slots = books_slots("qwen3:32b");
+    return slots;
 }
 
 /* Skips all checks: a look at the body tells whether to stream. */
@@ -350,6 +378,7 @@ static void plan_bench(struct play *play, struct slice body)
     play->prompt_tokens = 22;
     play->limit = -1;
     bytes_text(&play->model, "\"qwen3:32b\"");
+    play->slots = bench_slots();
     if (options.tokens)
         say_count(play, options.tokens);
     else
@@ -402,7 +431,7 @@ static void plan_embed(struct play *play, struct slice body, struct arena *arena
     struct bytes why = { 0 };
     struct bytes json = { 0 };
     struct ask ask;
-    unsigned can;
+    struct model *model = NULL;
 
     if (!ask_read(&ask, ASK_EMBED, arena, body, &why)) {
         refuse(play, 400, &why);
@@ -412,15 +441,17 @@ static void plan_embed(struct play *play, struct slice body, struct arena *arena
         play_fix_error(play, 400, SLICE("model is required"));
     } else if (is_cloud(ask.model)) {
         play_fix_error(play, 403, SLICE("ollama cloud is disabled: remote model is unavailable"));
-    } else if (!(can = model_find(ask.model, true, options.num_ctx))) {
+    } else if (!(model = model_find(ask.model))) {
         bytes_print(&why, "model \"%.*s\" not found, try pulling it first", (int)ask.model.len, ask.model.at);
         refuse(play, 404, &why);
-    } else if (!(can & CAN_EMBED)) {
+    } else if (!(model_capabilities(model) & CAN_EMBED)) {
         play_fix_error(play, 501, SLICE("This server does not support embeddings. Start it with `--embeddings`"));
     } else {
         write_embeddings(&json, &ask);
         play_fix(play, 200, json_type, (struct slice){ json.at, json.len });
     }
+    if (model)
+        use_model(play, model, &ask, options.num_ctx);
     bytes_release(&json);
 }
 
@@ -431,11 +462,11 @@ static void plan_show(struct play *play, struct slice body, struct arena *arena)
     struct bytes why = { 0 };
     struct bytes json = { 0 };
     struct ask ask;
-    unsigned can;
+    struct model *model;
 
     if (!ask_read(&ask, ASK_SHOW, arena, body, &why)) {
         refuse(play, 400, &why);
-    } else if (!name_is_settled(play, ask.model, &can) && model_show(ask.model, &json)) {
+    } else if (!name_is_settled(play, ask.model, &model) && model_show(ask.model, &json)) {
         play_fix(play, 200, json_type, (struct slice){ json.at, json.len });
         bytes_release(&json);
     }
@@ -507,6 +538,7 @@ static void plan_default(struct play *play, enum route route, struct slice metho
     case ROUTE_PS:
         plan_list(play, models_ps);
         break;
+    case ROUTE_LOAD:
     case ROUTE_OTHER:
     case ROUTES:
         break;
@@ -594,6 +626,31 @@ static struct slice path_of(struct slice target)
     return target;
 }
 
+/* What a test wants to find in the books, whether a script answers or the model. */
+static void look_at_wish(struct play *play, enum route route, struct slice body, struct arena *arena)
+{
+    static const char mark[] = "id=";
+    struct bytes why = { 0 };
+    struct model *model;
+    struct ask ask;
+    const char *at, *end;
+
+    if ((route == ROUTE_CHAT || route == ROUTE_GENERATE) &&
+        ask_read(&ask, route == ROUTE_CHAT ? ASK_CHAT : ASK_GENERATE, arena, body, &why)) {
+        model = model_find(ask.model);
+        play->slots = model ? model_slots(model) : NULL;
+        play->is_load = ask.model.len && !ask.has_messages;
+        at = ask.last_user.len ? memmem(ask.last_user.at, ask.last_user.len, mark, strlen(mark)) : NULL;
+        if (at) {
+            at += strlen(mark);
+            end = ask.last_user.at + ask.last_user.len;
+            for (size_t i = 0; at < end && i + 1 < sizeof play->id && !strchr(" \t\n.,;", *at); i++)
+                play->id[i] = *at++;
+        }
+    }
+    bytes_release(&why);
+}
+
 void answer_plan(struct play *play, enum route route, const struct http_request *req, const char *base,
                  struct arena *arena)
 {
@@ -603,18 +660,21 @@ void answer_plan(struct play *play, enum route route, const struct http_request 
     play->is_http10 = req->is_http10;
     play->keeps_alive = req->keeps_alive;
     play->is_head_only = slice_is(method, "HEAD");
-    play->limit = -1;
+    play->limit = play->eval_tokens = -1;
     if (!options.is_bench && !is_welcome(req, base)) {
         play_fix(play, 403, NULL, SLICE(""));
         return;
     }
+    if (!options.is_bench)
+        look_at_wish(play, route, http_body(req, base), arena);
+    play->speed = options.is_bench ? options.speed : books_settings().speed;
     play->token_ms = options.token_ms;
     play->first_token_ms = options.first_token_ms;
     play->deed = books_next_deed(path);
     if (!play->deed || !deed_is_whole(play, play->deed))
         plan_default(play, route, method, http_body(req, base), arena);
     else
-        play->needs_slot = route < ROUTE_OTHER;
+        play->needs_slot = route < ROUTE_OTHER && !play->is_load;
     if (play->deed)
         deed_bends(play, play->deed);
     if (books_is_silent(route))

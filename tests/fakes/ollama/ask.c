@@ -437,11 +437,34 @@ static void decode_think(struct decoder *d, const struct place *at, const struct
     }
 }
 
+static double unit_ns(struct slice unit)
+{
+    static const struct {
+        const char *text;
+        double ns;
+    } units[] = {
+        { "ns", 1 }, { "us", 1e3 }, { "µs", 1e3 }, { "ms", 1e6 }, { "s", 1e9 }, { "m", 6e10 }, { "h", 3.6e12 }
+    };
+
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (slice_is(unit, units[i].text))
+            return units[i].ns;
+    return 0;
+}
+
+static int64_t whole_ns(double ns)
+{
+    return ns < 0 || ns > 9e18 ? -1 : (int64_t)ns;
+}
+
 /* Go's time.ParseDuration: a sign, then numbers with units; or just 0. */
-static bool is_duration(struct slice text)
+static bool read_duration(struct slice text, int64_t *ret_ns)
 {
     size_t i = text.len && (text.at[0] == '-' || text.at[0] == '+') ? 1 : 0;
+    double sign = text.len && text.at[0] == '-' ? -1 : 1;
+    double ns = 0;
 
+    *ret_ns = 0;
     if (slice_is((struct slice){ text.at + i, text.len - i }, "0"))
         return true;
     if (i == text.len)
@@ -456,19 +479,26 @@ static bool is_duration(struct slice text)
             ;
         if (digits == 0 || unit == 0)
             return false;
+        ns += strtod(text.at + i - digits, NULL) * unit_ns((struct slice){ text.at + i, unit });
         i += unit;
     }
+    *ret_ns = whole_ns(sign * ns);
     return true;
 }
 
 static void decode_keep_alive(struct decoder *d, const struct place *at, const struct go_value *value)
 {
+    bool is_right = true;
+
     (void)at;
     if (value->kind == GO_NULL || d->why->len)
         return;
-    d->ask->unloads = (value->kind == GO_NUMBER && strtod(value->text.at, NULL) == 0) ||
-                      (value->kind == GO_STRING && (slice_is(value->text, "0") || slice_is(value->text, "0s")));
-    if (value->kind == GO_STRING && !is_duration(value->text)) {
+    if (value->kind == GO_NUMBER)
+        d->ask->keep_alive_ns = whole_ns(strtod(value->text.at, NULL) * 1e9);
+    else if (value->kind == GO_STRING)
+        is_right = read_duration(value->text, &d->ask->keep_alive_ns);
+    d->ask->unloads = d->ask->keep_alive_ns == 0;
+    if (!is_right) {
         bytes_text(d->why, "time: invalid duration ");
         go_quote(d->why, value->text);
     } else if (value->kind != GO_STRING && value->kind != GO_NUMBER) {
@@ -550,7 +580,9 @@ bool ask_read(struct ask *ask, enum ask_kind kind, struct arena *arena, struct s
     struct place top = { .in = shapes[kind].in };
     struct go_value *value;
 
-    *ask = (struct ask){ .kind = kind, .streams = true, .truncates = true, .shifts = true };
+    *ask = (struct ask){
+        .kind = kind, .streams = true, .truncates = true, .shifts = true, .keep_alive_ns = KEEP_ALIVE_NS
+    };
     switch (go_parse(arena, body, &value, ret_why)) {
     case GO_EMPTY:
         bytes_text(ret_why, "missing request body");

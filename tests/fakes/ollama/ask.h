@@ -5,6 +5,9 @@
 #pragma once
 #include "gojson.h"
 
+/* Unless a request says otherwise. */
+#define KEEP_ALIVE_NS ((int64_t)300 * 1000000000)
+
 enum ask_kind { ASK_CHAT, ASK_GENERATE, ASK_EMBED, ASK_SHOW };
 
 struct ask {
@@ -26,7 +29,8 @@ struct ask {
     bool truncates;
     bool shifts;
     bool has_logprobs;
-    bool unloads; /* keep_alive is 0 */
+    bool unloads;          /* keep_alive is 0 */
+    int64_t keep_alive_ns; /* -1: for ever */
     int64_t top_logprobs;
     uint64_t text_bytes; /* of everything that is rendered into the prompt */
     uint64_t text_words;

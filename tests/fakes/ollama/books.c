@@ -2,6 +2,7 @@
 #include "gojson.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,8 +29,23 @@ struct record {
     struct slice body;
     uint64_t received_ns;
     uint64_t ended_ns;
+    uint64_t started_ns; /* 0: it had no slot */
     uint64_t tokens;
+    int64_t prompt_tokens; /* as the answer said; -1: it did not */
+    int64_t eval_tokens;
+    char id[64];
     char *why;
+};
+
+struct slots {
+    struct slots *next;
+    const char *model;
+    uint64_t running;
+    uint64_t waiting;
+    uint64_t peak_running;
+    uint64_t loads;
+    struct claim *claims;
+    struct claim **claims_last;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -42,9 +58,9 @@ static size_t record_count;
 static size_t record_bytes;
 static uint64_t numbers;
 static bool keeps_records;
-static uint64_t first_num_parallel;
-static struct claim *claims;
-static struct claim **claims_last = &claims;
+static struct settings first_settings;
+static struct slots no_model = { .model = "", .claims_last = &no_model.claims };
+static struct slots *all_slots = &no_model;
 static void (*on_change_call)(void);
 
 static const char *const paths[ROUTES] = {
@@ -52,7 +68,7 @@ static const char *const paths[ROUTES] = {
     [ROUTE_EMBED] = "/api/embed",     [ROUTE_OTHER] = "",
     [ROUTE_SHOW] = "/api/show",       [ROUTE_ROOT] = "/",
     [ROUTE_VERSION] = "/api/version", [ROUTE_TAGS] = "/api/tags",
-    [ROUTE_PS] = "/api/ps",
+    [ROUTE_PS] = "/api/ps",           [ROUTE_LOAD] = "load",
 };
 
 const char *route_path(enum route route)
@@ -170,39 +186,79 @@ struct deed *books_next_deed(struct slice path)
 
 /* --- slots --- */
 
-static void grant_waiting(void)
+struct slots *books_slots(const char *model)
 {
-    while (claims && (!now_set.num_parallel || stats.running < now_set.num_parallel)) {
-        struct claim *claim = claims;
+    struct slots *slots;
 
-        claims = claim->next;
-        if (!claims)
-            claims_last = &claims;
+    books_lock();
+    for (slots = all_slots; slots; slots = slots->next)
+        if (strcmp(slots->model, model) == 0)
+            break;
+    if (!slots) {
+        slots = must_alloc(sizeof *slots);
+        slots->model = strdup(model);
+        slots->claims_last = &slots->claims;
+        slots->next = no_model.next;
+        no_model.next = slots;
+    }
+    books_unlock();
+    return slots;
+}
+
+void books_load(struct slots *slots)
+{
+    books_lock();
+    slots->loads++;
+    changed();
+    books_unlock();
+}
+
+static bool has_room(const struct slots *slots)
+{
+    return !now_set.num_parallel || slots->running < now_set.num_parallel;
+}
+
+static void start(struct slots *slots, struct claim *claim)
+{
+    claim->is_granted = true;
+    if (++slots->running > slots->peak_running)
+        slots->peak_running = slots->running;
+    if (++stats.running > stats.peak_running)
+        stats.peak_running = stats.running;
+}
+
+static void grant_waiting(struct slots *slots)
+{
+    while (slots->claims && has_room(slots)) {
+        struct claim *claim = slots->claims;
+
+        slots->claims = claim->next;
+        if (!slots->claims)
+            slots->claims_last = &slots->claims;
         claim->is_waiting = false;
-        claim->is_granted = true;
+        slots->waiting--;
         stats.waiting--;
-        stats.running++;
+        start(slots, claim);
         claim->on_granted(claim);
     }
-    if (stats.running > stats.peak_running)
-        stats.peak_running = stats.running;
 }
 
 bool books_claim(struct claim *claim)
 {
+    struct slots *slots = claim->slots ? claim->slots : &no_model;
     bool is_mine;
 
+    claim->slots = slots;
     books_lock();
-    is_mine = !now_set.num_parallel || (stats.running < now_set.num_parallel && !claims);
+    is_mine = has_room(slots) && !slots->claims;
     if (is_mine) {
-        claim->is_granted = true;
-        if (++stats.running > stats.peak_running)
-            stats.peak_running = stats.running;
+        start(slots, claim);
     } else {
         claim->is_waiting = true;
         claim->next = NULL;
-        *claims_last = claim;
-        claims_last = &claim->next;
+        *slots->claims_last = claim;
+        slots->claims_last = &claim->next;
+        slots->waiting++;
         stats.waiting++;
     }
     changed();
@@ -212,19 +268,23 @@ bool books_claim(struct claim *claim)
 
 void books_unclaim(struct claim *claim)
 {
+    struct slots *slots = claim->slots;
+
     books_lock();
     if (claim->is_waiting) {
-        struct claim **at = &claims;
+        struct claim **at = &slots->claims;
 
         while (*at != claim)
             at = &(*at)->next;
         *at = claim->next;
         if (!claim->next)
-            claims_last = at;
+            slots->claims_last = at;
+        slots->waiting--;
         stats.waiting--;
     } else if (claim->is_granted) {
+        slots->running--;
         stats.running--;
-        grant_waiting();
+        grant_waiting(slots);
     }
     claim->is_waiting = claim->is_granted = false;
     changed();
@@ -255,22 +315,23 @@ void books_set(const struct settings *settings)
 {
     books_lock();
     now_set = *settings;
-    grant_waiting();
+    for (struct slots *slots = all_slots; slots; slots = slots->next)
+        grant_waiting(slots);
     changed();
     books_unlock();
 }
 
 /* --- records --- */
 
-uint64_t books_first_num_parallel(void)
+struct settings books_first_settings(void)
 {
-    return first_num_parallel;
+    return first_settings;
 }
 
-void books_open(bool keeps, uint64_t num_parallel)
+void books_open(bool keeps, struct settings settings)
 {
     keeps_records = keeps;
-    first_num_parallel = now_set.num_parallel = num_parallel;
+    first_settings = now_set = settings;
 }
 
 static void record_free(struct record *record)
@@ -324,6 +385,7 @@ static struct record *record_new(enum route route, uint64_t now_ns)
     record->route = route;
     record->received_ns = now_ns;
     record->outcome = RUNNING;
+    record->prompt_tokens = record->eval_tokens = -1;
     return record;
 }
 
@@ -370,6 +432,42 @@ void books_token(struct record *record)
     __atomic_add_fetch(&stats.tokens_sent, 1, __ATOMIC_RELAXED);
     if (record)
         __atomic_add_fetch(&record->tokens, 1, __ATOMIC_RELAXED);
+}
+
+void books_turn_to_load(struct record *record)
+{
+    books_lock();
+    stats.by_route[record ? record->route : ROUTE_CHAT].requests--;
+    stats.by_route[ROUTE_LOAD].requests++;
+    if (record)
+        record->route = ROUTE_LOAD;
+    changed();
+    books_unlock();
+}
+
+void books_note_id(struct record *record, struct slice id)
+{
+    if (!record)
+        return;
+    books_lock();
+    (void)snprintf(record->id, sizeof record->id, "%.*s", (int)id.len, id.at);
+    books_unlock();
+}
+
+void books_started(struct record *record, uint64_t now_ns)
+{
+    if (record)
+        __atomic_store_n(&record->started_ns, now_ns, __ATOMIC_RELAXED);
+}
+
+void books_note_tokens(struct record *record, int64_t prompt, int64_t eval)
+{
+    if (!record)
+        return;
+    books_lock();
+    record->prompt_tokens = prompt;
+    record->eval_tokens = eval;
+    books_unlock();
 }
 
 void books_end(struct record *record, enum route route, enum outcome outcome, uint64_t now_ns, const char *why)
@@ -511,10 +609,10 @@ static void write_body_json(struct bytes *b, struct slice body)
     bytes_release(&why);
 }
 
+static const char *const outcomes[] = { "running", "answered", "aborted", "malformed" };
+
 static void write_record(struct bytes *b, const struct record *record)
 {
-    static const char *const outcomes[] = { "running", "answered", "aborted", "malformed" };
-
     bytes_print(b, "{\"n\":%llu,\"method\":", (unsigned long long)record->number);
     bytes_json(b, record->method);
     bytes_text(b, ",\"path\":");
@@ -528,6 +626,17 @@ static void write_record(struct bytes *b, const struct record *record)
     else
         write_body_json(b, record->body);
     bytes_ms(b, "received_ms", record->received_ns);
+    if (__atomic_load_n(&record->started_ns, __ATOMIC_RELAXED))
+        bytes_ms(b, "started_ms", __atomic_load_n(&record->started_ns, __ATOMIC_RELAXED));
+    if (record->route == ROUTE_LOAD)
+        bytes_text(b, ",\"is_load\":true");
+    if (record->id[0]) {
+        bytes_text(b, ",\"id\":");
+        bytes_json(b, slice_of(record->id));
+    }
+    if (record->prompt_tokens >= 0)
+        bytes_print(b, ",\"prompt_tokens\":%lld,\"eval_tokens\":%lld", (long long)record->prompt_tokens,
+                    (long long)record->eval_tokens);
     if (record->outcome == RUNNING)
         bytes_text(b, ",\"ended_ms\":null");
     else
@@ -569,6 +678,47 @@ void books_seen(struct bytes *ret_json, struct slice path, uint64_t from)
     bytes_text(ret_json, "]}");
 }
 
+void books_ids(struct bytes *ret_json)
+{
+    const char *comma = "";
+
+    bytes_text(ret_json, "{\"ids\":[");
+    books_lock();
+    for (const struct record *record = first; record; record = record->next) {
+        if (!record->id[0])
+            continue;
+        bytes_print(ret_json, "%s[", comma);
+        comma = ",";
+        bytes_json(ret_json, slice_of(record->id));
+        bytes_print(ret_json, ",\"%s\",%llu", outcomes[record->outcome],
+                    (unsigned long long)__atomic_load_n(&record->tokens, __ATOMIC_RELAXED));
+        if (record->prompt_tokens >= 0)
+            bytes_print(ret_json, ",%lld,%lld]", (long long)record->prompt_tokens, (long long)record->eval_tokens);
+        else
+            bytes_text(ret_json, ",null,null]");
+    }
+    books_unlock();
+    bytes_text(ret_json, "]}");
+}
+
+void books_by_model(struct bytes *ret_json)
+{
+    const char *comma = "";
+
+    bytes_text(ret_json, "{");
+    books_lock();
+    for (const struct slots *slots = all_slots; slots; slots = slots->next) {
+        bytes_text(ret_json, comma);
+        comma = ",";
+        bytes_json(ret_json, slice_of(slots->model));
+        bytes_print(ret_json, ":{\"running\":%llu,\"waiting\":%llu,\"peak_running\":%llu,\"loads\":%llu}",
+                    (unsigned long long)slots->running, (unsigned long long)slots->waiting,
+                    (unsigned long long)slots->peak_running, (unsigned long long)slots->loads);
+    }
+    books_unlock();
+    bytes_text(ret_json, "}");
+}
+
 static void forget_all(void)
 {
     while (first) {
@@ -591,6 +741,10 @@ void books_reset(void)
     while (scripts)
         script_drop(&scripts);
     forget_all();
+    for (struct slots *slots = all_slots; slots; slots = slots->next) {
+        slots->peak_running = slots->running;
+        slots->loads = 0;
+    }
     stats = (struct stats){
         .running = stats.running,
         .waiting = stats.waiting,
@@ -605,4 +759,11 @@ void books_reset(void)
 void books_close(void)
 {
     books_reset();
+    while (no_model.next) {
+        struct slots *slots = no_model.next;
+
+        no_model.next = slots->next;
+        free((char *)slots->model);
+        free(slots);
+    }
 }

@@ -3,7 +3,8 @@
  * record of every request. One lock, taken inside these functions. Times end in _ns, CLOCK_MONOTONIC.
  *
  * "Work" is what a test counts: requests that ask the model for something (chat, generate, embed, and whatever is
- * unknown). Looks at /, /api/version, /api/tags, /api/ps, /api/show are booked and listed, and counted by their path.
+ * unknown). Looks at /, /api/version, /api/tags, /api/ps, /api/show are booked and listed, and counted by their path;
+ * so are requests that only load or unload a model, as if "load" were theirs.
  */
 #pragma once
 #include "bytes.h"
@@ -19,6 +20,7 @@ enum route {
     ROUTE_VERSION,
     ROUTE_TAGS,
     ROUTE_PS,
+    ROUTE_LOAD, /* a chat without messages */
     ROUTES
 };
 
@@ -70,7 +72,9 @@ struct deed *books_next_deed(struct slice path);                         /* refe
 /* --- settings --- */
 
 struct settings {
-    uint64_t num_parallel; /* 0: no limit */
+    uint64_t num_parallel; /* of each model; 0: no limit */
+    int64_t load_ms;
+    int64_t speed; /* percent */
     bool is_mute;
     bool is_blackhole;
     bool is_silent[ROUTES];
@@ -84,17 +88,19 @@ bool books_is_silent(enum route route);
 /* --- the record of one request --- */
 
 struct record;
+struct slots; /* of one model: what runs and what waits there. Found by its name, and there until the end. */
 
 /* Who wants a slot; first come, first served. */
 struct claim {
     struct claim *next;
+    struct slots *slots; /* NULL: of no model */
     bool is_waiting;
     bool is_granted;
     void (*on_granted)(struct claim *claim); /* with the lock held, maybe on another thread: only pass it on */
 };
 
-void books_open(bool keeps_records, uint64_t num_parallel);
-uint64_t books_first_num_parallel(void); /* as books_open() was told */
+void books_open(bool keeps_records, struct settings settings);
+struct settings books_first_settings(void); /* as books_open() was told */
 void books_close(void);
 /* Called with the lock held whenever a count changes; may only wake somebody. */
 void books_on_change(void (*on_change)(void));
@@ -105,11 +111,20 @@ void books_connection(int change);
 struct record *books_begin(enum route route, const struct http_request *req, const char *base, uint64_t now_ns);
 void books_end(struct record *record, enum route route, enum outcome outcome, uint64_t now_ns, const char *why);
 void books_token(struct record *record); /* one more piece of the answer went out */
+/* It turns out to be a load: it counts as that from here on. */
+void books_turn_to_load(struct record *record);
+/* Which of the tests' own numbers it carries. */
+void books_note_id(struct record *record, struct slice id);
+void books_started(struct record *record, uint64_t now_ns); /* it has its slot */
+/* What the answer says it took; before books_end(). */
+void books_note_tokens(struct record *record, int64_t prompt, int64_t eval);
 /* The peer closed in the middle of a request. */
 void books_cut_short(uint64_t now_ns);
 /* A request that could not be read, in one go. */
 void books_malformed(const struct http_request *req, const char *base, size_t len, uint64_t now_ns);
 
+struct slots *books_slots(const char *model);
+void books_load(struct slots *slots); /* the model is being loaded */
 /* True: the slot is yours now. False: claim->on_granted will be called. */
 bool books_claim(struct claim *claim);
 /* Gives the slot back, or stands down from the queue. */
@@ -141,6 +156,9 @@ struct stats {
 
 struct stats books_stats(void);
 void books_seen(struct bytes *ret_json, struct slice path, uint64_t from);
+/* ["id","outcome",pieces sent,prompt_eval_count,eval_count] of each request with an id. */
+void books_ids(struct bytes *ret_json);
+void books_by_model(struct bytes *ret_json);
 void books_reset(void);
 
 const char *route_path(enum route route);

@@ -1,5 +1,6 @@
 #include "conn.h"
 #include "answer.h"
+#include "models.h"
 #include "options.h"
 
 #include <errno.h>
@@ -54,10 +55,15 @@ static void conn_book(struct conn *conn, enum outcome outcome, const char *why)
 {
     if (conn->is_control || (conn->state != CONN_WAITING && conn->state != CONN_PLAYING))
         return;
+    if (conn->play.model_used) /* first: whoever gets the slot finds the model's time extended */
+        model_rests(conn->play.model_used, conn->play.keep_alive_ns, clock_ns());
+    conn->play.model_used = NULL;
     if (conn->play.needs_slot) {
         leave_granted(conn);
         books_unclaim(&conn->claim);
     }
+    if (conn->play.eval_tokens >= 0)
+        books_note_tokens(conn->record, conn->play.prompt_tokens, conn->play.eval_tokens);
     books_end(conn->record, conn->route, outcome, clock_ns(), why);
     conn->record = NULL;
 }
@@ -317,6 +323,8 @@ static void conn_start_play(struct conn *conn)
         return;
     }
     play_begin(&conn->play, conn->worker->loop.now_ns);
+    if (conn->record && conn->play.needs_slot)
+        books_started(conn->record, clock_ns());
 }
 
 static void conn_begin(struct conn *conn, const char *base)
@@ -330,6 +338,13 @@ static void conn_begin(struct conn *conn, const char *base)
     conn->is_stalled = false;
     answer_plan(&conn->play, conn->route, &conn->req, base, &conn->worker->arena);
     arena_clear(&conn->worker->arena);
+    if (conn->play.is_load) {
+        conn->route = ROUTE_LOAD;
+        books_turn_to_load(conn->record);
+    }
+    if (conn->play.id[0])
+        books_note_id(conn->record, slice_of(conn->play.id));
+    conn->claim.slots = conn->play.slots;
     if (!conn->play.needs_slot || books_claim(&conn->claim))
         conn_start_play(conn);
 }

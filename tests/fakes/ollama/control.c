@@ -114,6 +114,52 @@ static bool models_are_right(const json_t *list)
     return json_is_array(list);
 }
 
+static bool resident_is_right(const json_t *resident)
+{
+    static const char *const keys[] = { "size", "size_vram", "context_length" };
+    size_t known = 1;
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(resident, keys[i]);
+        if (value && (!json_is_integer(value) || json_integer_value(value) < 0))
+            return false;
+        known += value != NULL;
+    }
+    return json_is_string(json_object_get(resident, "name")) && json_object_size(resident) == known;
+}
+
+static bool residents_are_right(const json_t *list)
+{
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(list, i, one)
+    {
+        if (!resident_is_right(one))
+            return false;
+    }
+    return json_is_array(list);
+}
+
+/* False: one of them is no model. */
+static bool set_residents(const json_t *list)
+{
+    const json_t *one;
+    size_t i;
+
+    models_unload_all();
+    json_array_foreach(list, i, one)
+    {
+        const json_t *vram = json_object_get(one, "size_vram");
+
+        if (!model_set_resident(slice_of(json_string_value(json_object_get(one, "name"))),
+                                json_integer_value(json_object_get(one, "size")), vram ? json_integer_value(vram) : -1,
+                                json_integer_value(json_object_get(one, "context_length"))))
+            return false;
+    }
+    return true;
+}
+
 static void set_models(const json_t *list)
 {
     const json_t *model;
@@ -143,6 +189,16 @@ static bool read_setting(struct settings *settings, const char *key, const json_
         settings->num_parallel = (uint64_t)json_integer_value(value);
         return json_is_integer(value) && json_integer_value(value) >= 0;
     }
+    if (strcmp(key, "load_ms") == 0) {
+        settings->load_ms = json_integer_value(value);
+        return json_is_integer(value) && settings->load_ms >= 0;
+    }
+    if (strcmp(key, "speed") == 0) {
+        settings->speed = json_integer_value(value);
+        return json_is_integer(value) && settings->speed > 0;
+    }
+    if (strcmp(key, "residents") == 0)
+        return residents_are_right(value);
     if (strcmp(key, "drop") == 0) {
         settings->drops += json_is_true(value);
         return json_is_boolean(value);
@@ -168,6 +224,10 @@ static void do_set(struct conn *conn, json_t *json)
     }
     if (json_object_get(json, "models"))
         set_models(json_object_get(json, "models"));
+    if (json_object_get(json, "residents") && !set_residents(json_object_get(json, "residents"))) {
+        complain(conn, 400, "residents: one of them is not a model");
+        return;
+    }
     workers_obey(conn->worker, &settings);
     agree(conn);
 }
@@ -178,8 +238,9 @@ static void do_reset(struct conn *conn, json_t *json)
 {
     books_reset();
     if (json_is_true(json_object_get(json, "settings"))) {
-        struct settings settings = { .num_parallel = books_first_num_parallel(), .drops = books_settings().drops };
+        struct settings settings = books_first_settings();
 
+        settings.drops = books_settings().drops;
         models_restore();
         workers_obey(conn->worker, &settings);
     }
@@ -214,7 +275,18 @@ static void write_stats(struct bytes *json)
         write_counts(json, &stats.by_route[i]);
         bytes_text(json, "}");
     }
-    bytes_text(json, "}}\n");
+    bytes_text(json, "},\"by_model\":");
+    books_by_model(json);
+    bytes_text(json, "}\n");
+}
+
+static void do_ids(struct conn *conn)
+{
+    struct bytes json = { 0 };
+
+    books_ids(&json);
+    conn_reply(conn, 200, (struct slice){ json.at, json.len });
+    bytes_release(&json);
 }
 
 static void do_stats(struct conn *conn, int status)
@@ -438,8 +510,10 @@ void control_handle(struct conn *conn, struct slice method, struct slice target,
         do_stats(conn, 200);
     else if (!is_post && slice_is(path, "/seen"))
         do_seen(conn, query);
+    else if (!is_post && slice_is(path, "/ids"))
+        do_ids(conn);
     else if (!is_post && slice_is(path, "/wait"))
         do_wait(conn, query);
     else
-        complain(conn, 404, "POST /script, /set, /reset; GET /stats, /seen, /wait");
+        complain(conn, 404, "POST /script, /set, /reset; GET /stats, /seen, /ids, /wait");
 }

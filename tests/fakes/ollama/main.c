@@ -20,6 +20,7 @@ struct options options = {
     .workers = 1,
     .num_ctx = 40960,
     .token_bytes = 4,
+    .speed = 100,
 };
 
 static const struct option names[] = {
@@ -33,6 +34,9 @@ static const struct option names[] = {
     { "tokens", required_argument, NULL, 'n' },
     { "token-ms", required_argument, NULL, 'm' },
     { "first-token-ms", required_argument, NULL, 'f' },
+    { "load-ms", required_argument, NULL, 'L' },
+    { "speed", required_argument, NULL, 's' },
+    { "cold", no_argument, NULL, 'C' },
     { "bench", no_argument, NULL, 'B' },
     { "quiet", no_argument, NULL, 'q' },
     { "help", no_argument, NULL, 'h' },
@@ -44,12 +48,15 @@ static const char help[] = "fake-ollama - a stand-in for Ollama\n"
                            "  --control HOST:PORT      the tests' side, or none (127.0.0.1:0)\n"
                            "  --workers N              threads (1)\n"
                            "  --transcripts DIR        recordings that win over the built-in ones\n"
-                           "  --num-parallel N         requests that run at once, 0 for all (0)\n"
+                           "  --num-parallel N         requests that a model runs at once, 0 for all (0)\n"
                            "  --num-ctx N              tokens a prompt may have (40960)\n"
                            "  --token-bytes N          bytes of text that make a token (4)\n"
                            "  --tokens N               pieces of a default answer, 0 for the recorded words (0)\n"
                            "  --token-ms MS            between two pieces (0)\n"
                            "  --first-token-ms MS      before the first (0)\n"
+                           "  --load-ms MS             how long a model takes to load (0)\n"
+                           "  --speed PERCENT          of the pace that these and the prompts say (100)\n"
+                           "  --cold                   no model is loaded at the start\n"
                            "  --bench                  no checks of bodies, one fixed answer to /api/chat\n"
                            "  --quiet                  no word about malformed requests on stderr\n";
 
@@ -99,6 +106,15 @@ static void read_option(int option, const char *value)
         break;
     case 'f':
         options.first_token_ms = number(value, 0, 86400000);
+        break;
+    case 'L':
+        options.load_ms = number(value, 0, 86400000);
+        break;
+    case 's':
+        options.speed = number(value, 1, 100000);
+        break;
+    case 'C':
+        options.is_cold = true;
         break;
     case 'B':
         options.is_bench = true;
@@ -188,8 +204,10 @@ int main(int argc, char **argv)
     options.checks_host = strncmp(model.host, "127.", 4) == 0 || strcmp(model.host, "::1") == 0;
     raise_file_limit();
     transcripts_open(options.transcripts);
+    books_open(
+        is_controlled,
+        (struct settings){ .num_parallel = options.num_parallel, .load_ms = options.load_ms, .speed = options.speed });
     models_open();
-    books_open(is_controlled, options.num_parallel);
     /* A first listener of our own finds out whether the port is taken; sharing it would hide that. */
     (void)close(listen_alone(&model, options.listen));
     if (is_controlled) {

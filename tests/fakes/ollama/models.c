@@ -1,4 +1,6 @@
 #include "models.h"
+#include "loop.h"
+#include "options.h"
 #include "transcript.h"
 
 #include <pthread.h>
@@ -16,8 +18,16 @@ struct model {
     const char *parameter_size;
     long long size;
     long long size_loaded;
-    struct timespec used; /* tv_sec 0: not loaded */
+    struct model *next;
+    struct slots *slots;
+    bool is_gone; /* not in the list any more, but perhaps held */
+    bool is_resident;
+    bool shifts;
+    long long size_vram;
     int64_t num_ctx;
+    uint64_t ready_ns;   /* its load is over */
+    uint64_t expires_ns; /* UINT64_MAX: never */
+    unsigned users;      /* requests that keep it from expiring */
 };
 
 /* As recorded; the sizes loaded come from ps.http. */
@@ -53,16 +63,51 @@ static const struct {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct model *models;
-static size_t count;
 static struct bytes show_body;
+
+/* All of them, the ones that are gone too. */
+#define each_model(model) (struct model *model = models; model; model = model->next)
+
+static void be_resident(struct model *model)
+{
+    model->is_resident = true;
+    model->shifts = false;
+    model->num_ctx = options.num_ctx;
+    model->ready_ns = 0;
+    model->expires_ns = UINT64_MAX;
+}
+
+/* At the end of the list. With the lock held. */
+static void add(const struct model *like, const char *name, unsigned can)
+{
+    struct model **at = &models;
+    struct model *model = must_alloc(sizeof *model);
+
+    while (*at)
+        at = &(*at)->next;
+    *at = model;
+    *model = *like;
+    model->next = NULL;
+    (void)snprintf(model->name, sizeof model->name, "%s%s", name, strchr(name, ':') ? "" : ":latest");
+    model->capabilities = can;
+    model->slots = books_slots(model->name);
+    model->size_vram = model->size_loaded;
+    if (!options.is_cold)
+        be_resident(model);
+}
+
+static void clear(void)
+{
+    for
+        each_model(model) model->is_gone = true;
+}
 
 void models_restore(void)
 {
     (void)pthread_mutex_lock(&lock);
-    free(models);
-    models = must_alloc(sizeof recorded);
-    memcpy(models, recorded, sizeof recorded);
-    count = sizeof recorded / sizeof *recorded;
+    clear();
+    for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++)
+        add(&recorded[i], recorded[i].name, recorded[i].capabilities);
     (void)pthread_mutex_unlock(&lock);
 }
 
@@ -77,8 +122,12 @@ void models_open(void)
 
 void models_close(void)
 {
-    free(models);
-    models = NULL;
+    while (models) {
+        struct model *model = models;
+
+        models = model->next;
+        free(model);
+    }
     bytes_release(&show_body);
 }
 
@@ -93,22 +142,14 @@ unsigned capability_bit(const char *name)
 void models_clear(void)
 {
     (void)pthread_mutex_lock(&lock);
-    count = 0;
+    clear();
     (void)pthread_mutex_unlock(&lock);
 }
 
 void models_add(const char *name, unsigned can)
 {
-    struct model *model;
-
     (void)pthread_mutex_lock(&lock);
-    models = realloc(models, (count + 1) * sizeof *models);
-    if (!models)
-        abort();
-    model = &models[count++];
-    *model = recorded[2];
-    (void)snprintf(model->name, sizeof model->name, "%s%s", name, strchr(name, ':') ? "" : ":latest");
-    model->capabilities = can;
+    add(&recorded[2], name, can);
     (void)pthread_mutex_unlock(&lock);
 }
 
@@ -140,28 +181,96 @@ static bool same_name(struct slice name, const char *full)
 static struct model *find(struct slice name)
 {
     name = short_name(name);
-    for (size_t i = 0; i < count; i++)
-        if (same_name(name, models[i].name))
-            return &models[i];
+    for
+        each_model(model) if (!model->is_gone && same_name(name, model->name)) return model;
     return NULL;
 }
 
-unsigned model_find(struct slice name, bool loads, int64_t num_ctx)
+struct model *model_find(struct slice name)
 {
     struct model *model;
-    unsigned can = 0;
+
+    (void)pthread_mutex_lock(&lock);
+    model = find(name);
+    (void)pthread_mutex_unlock(&lock);
+    return model;
+}
+
+unsigned model_capabilities(const struct model *model)
+{
+    return model->capabilities;
+}
+
+struct slots *model_slots(const struct model *model)
+{
+    return model->slots;
+}
+
+/* --- loading, staying, going --- */
+
+/* keep_alive is over, or it never was loaded. With the lock held. */
+static bool is_resident(struct model *model, uint64_t now_ns)
+{
+    if (model->is_resident && !model->users && now_ns >= model->expires_ns)
+        model->is_resident = false;
+    return model->is_resident;
+}
+
+uint64_t model_load(struct model *model, const struct model_wish *wish, uint64_t now_ns)
+{
+    uint64_t ready_ns, load_ns = (uint64_t)books_settings().load_ms * 1000000u;
+
+    (void)pthread_mutex_lock(&lock);
+    if (!is_resident(model, now_ns) || model->num_ctx != wish->num_ctx || model->shifts != wish->shifts) {
+        be_resident(model);
+        model->num_ctx = wish->num_ctx;
+        model->shifts = wish->shifts;
+        model->ready_ns = now_ns + load_ns;
+        books_load(model->slots);
+    }
+    model->users++;
+    ready_ns = model->ready_ns;
+    (void)pthread_mutex_unlock(&lock);
+    return ready_ns;
+}
+
+void model_rests(struct model *model, int64_t keep_alive_ns, uint64_t now_ns)
+{
+    (void)pthread_mutex_lock(&lock);
+    model->users--;
+    model->expires_ns = keep_alive_ns < 0 ? UINT64_MAX : now_ns + (uint64_t)keep_alive_ns;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+void model_unload(struct model *model)
+{
+    (void)pthread_mutex_lock(&lock);
+    model->is_resident = false;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+void models_unload_all(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    for
+        each_model(model) model->is_resident = false;
+    (void)pthread_mutex_unlock(&lock);
+}
+
+bool model_set_resident(struct slice name, int64_t size, int64_t size_vram, int64_t num_ctx)
+{
+    struct model *model;
 
     (void)pthread_mutex_lock(&lock);
     model = find(name);
     if (model) {
-        can = model->capabilities;
-        if (loads) {
-            (void)clock_gettime(CLOCK_REALTIME, &model->used);
-            model->num_ctx = num_ctx;
-        }
+        be_resident(model);
+        model->size_loaded = size ? size : model->size_loaded;
+        model->size_vram = size_vram >= 0 ? size_vram : model->size_loaded;
+        model->num_ctx = num_ctx ? num_ctx : model->num_ctx;
     }
     (void)pthread_mutex_unlock(&lock);
-    return can;
+    return model;
 }
 
 void model_full_name(struct slice name, struct bytes *ret)
@@ -205,63 +314,85 @@ static void write_names(struct bytes *b, const struct model *model)
 
 void models_tags(struct bytes *ret_json)
 {
+    const char *comma = "";
+
     bytes_text(ret_json, "{\"models\":[");
     (void)pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < count; i++) {
-        bytes_text(ret_json, i ? "," : "");
-        write_names(ret_json, &models[i]);
-        bytes_print(ret_json, ",\"modified_at\":\"%s\",\"size\":%lld,\"digest\":\"%s\",", models[i].modified_at,
-                    models[i].size, models[i].digest);
-        write_details(ret_json, &models[i], ",\"context_length\":8192,\"embedding_length\":512");
-        bytes_text(ret_json, ",");
-        write_capabilities(ret_json, models[i].capabilities);
-        bytes_text(ret_json, "}");
-    }
+    for
+        each_model(model)
+        {
+            if (model->is_gone)
+                continue;
+            bytes_text(ret_json, comma);
+            comma = ",";
+            write_names(ret_json, model);
+            bytes_print(ret_json, ",\"modified_at\":\"%s\",\"size\":%lld,\"digest\":\"%s\",", model->modified_at,
+                        model->size, model->digest);
+            write_details(ret_json, model, ",\"context_length\":8192,\"embedding_length\":512");
+            bytes_text(ret_json, ",");
+            write_capabilities(ret_json, model->capabilities);
+            bytes_text(ret_json, "}");
+        }
     (void)pthread_mutex_unlock(&lock);
     bytes_text(ret_json, "]}");
 }
 
-/* The longest remaining first: the one used last. */
-static int by_use(const void *a, const void *b)
+/* The longest remaining first; of those that stay for ever, the one loaded last. */
+static int by_stay(const void *a, const void *b)
 {
-    const struct timespec *x = &(*(const struct model *const *)a)->used;
-    const struct timespec *y = &(*(const struct model *const *)b)->used;
+    const struct model *x = *(const struct model *const *)a;
+    const struct model *y = *(const struct model *const *)b;
 
-    if (x->tv_sec != y->tv_sec)
-        return x->tv_sec < y->tv_sec ? 1 : -1;
-    return x->tv_nsec < y->tv_nsec ? 1 : x->tv_nsec > y->tv_nsec ? -1 : 0;
+    if (x->expires_ns != y->expires_ns)
+        return x->expires_ns < y->expires_ns ? 1 : -1;
+    return x->ready_ns < y->ready_ns ? 1 : x->ready_ns > y->ready_ns ? -1 : 0;
 }
 
-static void write_loaded(struct bytes *b, const struct model *model)
+/* For ever is some three centuries, as in Ollama. */
+static void write_expires_at(struct bytes *b, const struct model *model, uint64_t now_ns)
 {
-    time_t until = model->used.tv_sec + 300;
+    struct timespec now;
+    uint64_t left_ns = model->expires_ns > now_ns ? model->expires_ns - now_ns : 0;
+    uint64_t left_s = model->users || model->expires_ns == UINT64_MAX ? INT64_MAX / 1000000000 : left_ns / 1000000000;
+    time_t until;
     struct tm tm;
     char text[32];
 
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    until = now.tv_sec + (time_t)left_s;
     (void)gmtime_r(&until, &tm);
     (void)strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    bytes_print(b, ",\"expires_at\":\"%s.%09ldZ\"", text, now.tv_nsec);
+}
+
+static void write_loaded(struct bytes *b, const struct model *model, uint64_t now_ns)
+{
     write_names(b, model);
     bytes_print(b, ",\"size\":%lld,\"digest\":\"%s\",", model->size_loaded, model->digest);
     write_details(b, model, "");
-    bytes_print(b, ",\"expires_at\":\"%s.%09ldZ\",\"size_vram\":0,\"context_length\":%lld}", text, model->used.tv_nsec,
-                (long long)model->num_ctx);
+    write_expires_at(b, model, now_ns);
+    bytes_print(b, ",\"size_vram\":%lld,\"context_length\":%lld}", model->size_vram, (long long)model->num_ctx);
 }
 
 void models_ps(struct bytes *ret_json)
 {
     struct model **loaded;
     size_t n = 0;
+    uint64_t now_ns = clock_ns();
 
     (void)pthread_mutex_lock(&lock);
-    loaded = must_alloc(count * sizeof *loaded);
-    for (size_t i = 0; i < count; i++)
-        if (models[i].used.tv_sec)
-            loaded[n++] = &models[i];
-    qsort(loaded, n, sizeof *loaded, by_use);
+    for
+        each_model(model) n++;
+    loaded = must_alloc((n ? n : 1) * sizeof *loaded);
+    n = 0;
+    for
+        each_model(model) if (!model->is_gone && is_resident(model, now_ns) && now_ns >= model->ready_ns) loaded[n++] =
+            model;
+    qsort(loaded, n, sizeof *loaded, by_stay);
     bytes_text(ret_json, "{\"models\":[");
     for (size_t i = 0; i < n; i++) {
         bytes_text(ret_json, i ? "," : "");
-        write_loaded(ret_json, loaded[i]);
+        write_loaded(ret_json, loaded[i], now_ns);
     }
     bytes_text(ret_json, "]}");
     (void)pthread_mutex_unlock(&lock);

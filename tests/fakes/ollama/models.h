@@ -1,18 +1,37 @@
 /*
- * models - which models there are, and what /api/tags, /api/ps and /api/show say about them.
- * At the start those of tags.http; POST /set replaces them. One list for the process behind its own lock.
+ * models - which models there are, which are loaded, and what /api/tags, /api/ps and /api/show say about them.
+ * At the start those of tags.http; POST /set replaces them. One list for the process behind its own lock. A model stays
+ * where it is until the process ends, so that a request may hold it. Times end in _ns, CLOCK_MONOTONIC.
  */
 #pragma once
+#include "books.h"
 #include "bytes.h"
+
+struct model;
 
 enum { CAN_COMPLETE = 1, CAN_TOOLS = 2, CAN_THINK = 4, CAN_EMBED = 8, CAN_INSERT = 16, CAN_SEE = 32 };
 
 void models_open(void);
 void models_close(void);
 
-/* Capabilities of the model of that name as Ollama looks names up, 0 if there is none. Marks it as loaded when told to.
- */
-unsigned model_find(struct slice name, bool loads, int64_t num_ctx);
+/* The model of that name as Ollama looks names up, or NULL. */
+struct model *model_find(struct slice name);
+unsigned model_capabilities(const struct model *model);
+struct slots *model_slots(const struct model *model);
+
+/* What a request wants of the runner; another runner than the one there is takes a load. */
+struct model_wish {
+    int64_t num_ctx;
+    bool shifts;
+};
+/* Has it loaded unless it is. When it is ready: a time in the past, if it is. */
+uint64_t model_load(struct model *model, const struct model_wish *wish, uint64_t now_ns);
+/* A request that used it has ended: keep_alive counts from here. */
+void model_rests(struct model *model, int64_t keep_alive_ns, uint64_t now_ns);
+void model_unload(struct model *model);
+/* A test's say: these, one after the other, are what is loaded. size 0: as recorded; num_ctx 0: as by default. */
+void models_unload_all(void);
+bool model_set_resident(struct slice name, int64_t size, int64_t size_vram, int64_t num_ctx); /* false: no such model */
 
 /* What stands in errors: registry.ollama.ai/library/loop:latest. */
 void model_full_name(struct slice name, struct bytes *ret);

@@ -14,7 +14,10 @@ struct options {
     int64_t tokens; /* pieces of the default answer; 0: the recorded words */
     int64_t token_ms;
     int64_t first_token_ms;
+    int64_t load_ms; /* of a model that is not resident */
+    int64_t speed;   /* percent: all paces are divided by it */
     bool is_bench;
+    bool is_cold; /* no model is resident at the start */
     bool is_quiet;
     bool checks_host; /* we listen on loopback, as Ollama does */
 };

@@ -344,7 +344,7 @@ static void write_number(struct bytes *b, const char *key, uint64_t number)
 }
 
 /* Everything after "done":true. */
-static void write_end(struct bytes *b, const struct play *play, uint64_t now_ns, struct slice logprobs)
+static void write_end(struct bytes *b, struct play *play, uint64_t now_ns, struct slice logprobs)
 {
     uint64_t first_ns = play->first_ns ? play->first_ns : now_ns;
     bool is_cut = is_cut_by_limit(play);
@@ -365,7 +365,8 @@ static void write_end(struct bytes *b, const struct play *play, uint64_t now_ns,
     write_number(b, ",\"load_duration\":", LOAD_NS);
     write_number(b, ",\"prompt_eval_count\":", (uint64_t)play->prompt_tokens);
     write_number(b, ",\"prompt_eval_duration\":", first_ns - play->began_ns + PROMPT_NS);
-    write_number(b, ",\"eval_count\":", is_cut || !play->eval_whole ? (uint64_t)play->said : play->eval_whole);
+    play->eval_tokens = is_cut || !play->eval_whole ? play->said : (int64_t)play->eval_whole;
+    write_number(b, ",\"eval_count\":", (uint64_t)play->eval_tokens);
     write_number(b, ",\"eval_duration\":", now_ns - first_ns + EVAL_NS);
     bytes_text(b, "}");
 }
@@ -386,6 +387,12 @@ static uint64_t ms(int64_t ms)
     return ms > 0 ? (uint64_t)ms * 1000000u : 0;
 }
 
+/* What a faster machine needs less of. */
+static uint64_t pace(const struct play *play, int64_t of_ms)
+{
+    return play->speed ? ms(of_ms) * 100 / (uint64_t)play->speed : ms(of_ms);
+}
+
 /* How many pieces there will be: a run on a copy, whose buffers are only read. */
 static int64_t count_pieces(const struct play *play)
 {
@@ -402,8 +409,8 @@ static uint64_t whole_duration(const struct play *play)
 {
     int64_t pieces = play->token_ms > 0 ? count_pieces(play) : 0;
 
-    return ms(play->head_delay_ms) + ms(play->first_token_ms) +
-           (pieces > 1 ? (uint64_t)(pieces - 1) : 0) * ms(play->token_ms);
+    return ms(play->head_delay_ms) + pace(play, play->first_token_ms) +
+           (pieces > 1 ? (uint64_t)(pieces - 1) : 0) * pace(play, play->token_ms);
 }
 
 void play_begin(struct play *play, uint64_t now_ns)
@@ -411,12 +418,14 @@ void play_begin(struct play *play, uint64_t now_ns)
     bool waits_for_all = play->how == PLAY_PIECES && !play->streams;
 
     play->began_ns = now_ns;
+    if (now_ns < play->ready_ns)
+        now_ns = play->ready_ns;
     if (waits_for_all)
         play->due_ns = now_ns + whole_duration(play);
     else if (play->head_delay_ms > 0)
         play->due_ns = now_ns + ms(play->head_delay_ms);
     else
-        play->due_ns = now_ns + ms(play->first_token_ms);
+        play->due_ns = now_ns + pace(play, play->first_token_ms);
 }
 
 /* --- the steps --- */
@@ -444,7 +453,7 @@ static bool head_goes_alone(struct play *play, uint64_t now_ns, struct bytes *ou
     if (play->has_head || play->head_delay_ms <= 0 || play->first_token_ms <= 0)
         return false;
     stream_head(play, out);
-    play->due_ns = now_ns + ms(play->first_token_ms);
+    play->due_ns = now_ns + pace(play, play->first_token_ms);
     return true;
 }
 
@@ -474,7 +483,7 @@ static enum play_step stream_fails(struct play *play, struct bytes *out)
 static void next_is_due(struct play *play, uint64_t now_ns)
 {
     /* From the time that was planned, not the time it is: a late wake-up must not slow the rest down. */
-    play->due_ns = play->token_ms > 0 ? play->due_ns + ms(play->token_ms) : now_ns;
+    play->due_ns = play->token_ms > 0 ? play->due_ns + pace(play, play->token_ms) : now_ns;
 }
 
 static void stream_line(struct play *play, struct bytes *out, struct bytes *line)

@@ -26,7 +26,13 @@ struct play {
     bool is_head_only; /* the method was HEAD */
     bool keeps_alive;
     bool needs_slot;
-    bool has_head; /* is out already */
+    struct model *model_used; /* until the end of the request; NULL: none */
+    struct slots *slots;      /* where it wants one */
+    int64_t keep_alive_ns;    /* of model_used, from the end on */
+    uint64_t ready_ns;        /* model_used is loaded: nothing is said before */
+    bool is_load;             /* asks the model nothing */
+    char id[64];              /* a test's own number; "": none */
+    bool has_head;            /* is out already */
     struct deed *deed;
     struct bytes fixed;
     struct bytes model; /* as a JSON string */
@@ -48,6 +54,7 @@ struct play {
     int64_t said;
     unsigned eval_whole; /* eval_count when said to the end; 0: what was said */
     int64_t prompt_tokens;
+    int64_t eval_tokens;  /* as the last line said; -1: it has not come yet */
     struct bytes context; /* generate: "1,2,3" */
     bool has_logprobs;
     int64_t top_logprobs;
@@ -55,6 +62,7 @@ struct play {
     int64_t head_delay_ms;
     int64_t first_token_ms;
     int64_t token_ms;
+    int64_t speed; /* percent of the last two */
     uint64_t began_ns;
     uint64_t first_ns; /* when the first piece went */
     uint64_t due_ns;   /* of the next step */

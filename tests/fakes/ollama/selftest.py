@@ -6,6 +6,7 @@
 Standard library only. Starts the fake itself, on ports of its own. The last line is "N passed, N failed".
 """
 import base64
+import calendar
 import json
 import pathlib
 import re
@@ -246,6 +247,7 @@ def check_transcript(fake, name):
     if name == "chat-stream-runner-dies":
         fake.script(error_after_tokens={"n": 3}, token_ms=1)
     if name == "ps":
+        fake.set(residents=[{"name": model, "size_vram": 0} for model in ("slow", "loop")])  # it had no graphics card
         for model in ("slow", "loop"):
             post(fake, json.dumps({"model": model, "messages": []}))
     wanted = Recording(raw).answer()
@@ -945,6 +947,137 @@ def raising_the_limit_lets_the_waiting_in(fake):
     fake.wait(running=3, waiting=0)
     for peer in peers:
         peer.close()
+
+
+@test
+def each_model_has_slots_of_its_own(fake):
+    fake.set(num_parallel=2)
+    fake.script(times=6, silent=True)
+    peers = [Peer(fake.port, request("POST", "/api/chat", chat(model=model))) for model in ("qwen3:32b", "SLOW") * 3]
+    fake.wait(running=4, waiting=2)
+    by_model = fake.stats()["by_model"]
+    for model in ("qwen3:32b", "slow:latest"):
+        equal(by_model[model], {"running": 2, "waiting": 1, "peak_running": 2, "loads": 0})
+    for peer in peers:
+        peer.close()
+    fake.wait(running=0, waiting=0)
+
+
+# --- loading ---
+
+def residents(fake):
+    listed = json.loads(ask(fake.port, request("GET", "/api/ps")).body)["models"]
+    return {model["name"]: (model["size"], model["size_vram"], model["context_length"]) for model in listed}
+
+
+@test
+def all_models_are_loaded_at_the_start_and_wholly_on_the_card(fake):
+    got = residents(fake)
+    equal(sorted(got), ["loop:latest", "qwen3:32b", "slow:latest"])
+    assert all(size == vram and context == 40960 for size, vram, context in got.values()), got
+    fake.set(models=[{"name": "other"}])
+    equal(list(residents(fake)), ["other:latest"])
+
+
+@test
+def a_test_says_what_is_loaded_and_how(fake):
+    fake.set(residents=[{"name": "qwen3:32b", "size": 20, "size_vram": 14, "context_length": 2048}])
+    equal(residents(fake), {"qwen3:32b": (20, 14, 2048)})
+    fake.set(residents=[])
+    equal(residents(fake), {})
+    fake.control("POST", "/set", {"residents": [{"name": "nope"}]}, 400)
+    fake.control("POST", "/set", {"residents": [{"name": "slow", "sise": 1}]}, 400)
+
+
+@test
+def a_cold_model_is_loaded_while_its_requests_wait_without_a_head(fake):
+    fake = Fake("--cold", "--load-ms", "250")
+    equal(residents(fake), {})
+    began = time.monotonic()
+    peers = [Peer(fake.port, request("POST", "/api/chat", chat("say:x"))) for _ in range(2)]
+    assert all(peer.is_quiet(0.05) for peer in peers)
+    equal(residents(fake), {}, "not before it is there")
+    for peer in peers:
+        equal(content(peer.answer()), "x")
+    assert 0.2 < time.monotonic() - began < 5
+    equal(list(residents(fake)), ["qwen3:32b"])
+    began = time.monotonic()
+    equal(post(fake, chat("say:x")).status, 200)
+    assert time.monotonic() - began < 0.2, "it is loaded once"
+    equal(fake.stats()["by_model"]["qwen3:32b"]["loads"], 1)
+    fake.stop()
+
+
+@test
+def another_context_or_shift_loads_it_anew_and_keep_alive_does_not(fake):
+    def loads(**more):
+        equal(post(fake, chat("say:x", **more)).status, 200)
+        return fake.stats()["by_model"]["qwen3:32b"]["loads"]
+    equal(loads(shift=False), 0)
+    equal(loads(shift=False, options={"num_ctx": 4096}), 1)
+    equal(loads(shift=False, options={"num_ctx": 4096, "temperature": 1}, keep_alive=-1), 1)
+    equal(loads(shift=True, options={"num_ctx": 4096}), 2)
+    equal(residents(fake)["qwen3:32b"][2], 4096)
+
+
+@test
+def a_request_without_messages_only_loads_and_counts_apart(fake):
+    fake.set(residents=[], num_parallel=1)
+    body = json.dumps({"model": "qwen3:32b", "messages": [], "stream": False})
+    equal(json.loads(post(fake, body).body)["done_reason"], "load")
+    equal(list(residents(fake)), ["qwen3:32b"])
+    stats = fake.wait(path="load", requests=1, answered=1)
+    equal((stats["requests"], stats["answered"], stats["peak_running"], stats["by_path"]["load"]["requests"]), (0, 0, 0, 1))
+    equal([r["is_load"] for r in fake.seen()], [True])
+    equal(json.loads(post(fake, json.dumps({"model": "qwen3:32b", "messages": [], "keep_alive": 0, "stream": False})).body)
+          ["done_reason"], "unload")
+    equal(residents(fake), {})
+    fake.script(status=500, body={"error": "no"})
+    equal(post(fake, body).status, 500)
+    equal(fake.stats()["requests"], 0, "a scripted answer to it, too")
+
+
+@test
+def a_model_goes_when_its_keep_alive_is_over(fake):
+    fake.set(residents=[])
+    equal(post(fake, chat("say:x", keep_alive="1h30m")).status, 200)
+    left = json.loads(ask(fake.port, request("GET", "/api/ps")).body)["models"][0]["expires_at"]
+    hours = (calendar.timegm(time.strptime(left[:19], "%Y-%m-%dT%H:%M:%S")) - time.time()) / 3600
+    assert 1.4 < hours < 1.6, left
+    equal(post(fake, chat("say:x", keep_alive="80ms")).status, 200)
+    deadline = time.monotonic() + 5
+    while residents(fake) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    equal(residents(fake), {})
+    equal(post(fake, chat("say:x", keep_alive=-1)).status, 200)
+    equal(list(residents(fake)), ["qwen3:32b"])
+
+
+@test
+def a_faster_machine_needs_less_time(fake):
+    def took():
+        began = time.monotonic()
+        equal(post(fake, chat("tokens:11@20", stream=False)).status, 200)
+        return time.monotonic() - began
+    assert took() >= 0.2
+    fake.set(speed=400)
+    fast = took()
+    assert 0.05 <= fast < 0.2, fast
+
+
+@test
+def the_books_can_be_compared_by_the_tests_own_numbers(fake):
+    fake.script(close_before_answer=True)
+    dead = Peer(fake.port, request("POST", "/api/chat", chat("say:x id=a-1")))
+    dead.rest()
+    equal(post(fake, chat("tokens:3 id=a-1, please")).status, 200)
+    equal(post(fake, chat("tokens:3", stream=False)).status, 200)
+    fake.wait(answered=3)
+    assert [row[:3] for row in fake.control("GET", "/ids")["ids"]] == [["a-1", "answered", 0], ["a-1", "answered", 3]]
+    equal(fake.control("GET", "/ids")["ids"][1][3:], [26, 3])
+    last = fake.seen()[-1]
+    equal((last["prompt_tokens"], last["eval_tokens"], "id" in last), (22, 3, False))
+    assert last["received_ms"] <= last["started_ms"] <= last["ended_ms"]
 
 
 # --- the whole machine ---
