@@ -41,6 +41,7 @@ static void answer(struct evhttp_request *request, unsigned status, const char *
     (void)evbuffer_add(buffer, body.at, body.len);
     evhttp_send_reply(request, (int)status,
                       status == 200   ? "OK"
+                      : status == 400 ? "Bad Request"
                       : status == 403 ? "Forbidden"
                       : status == 404 ? "Not Found"
                                       : "Service Unavailable",
@@ -103,6 +104,34 @@ static void on_readyz(struct evhttp_request *request, void *arg)
         return;
     status = operator->options.readiness(operator->options.arg, &body);
     answer(request, status, "application/json", body);
+}
+
+static void explain(struct evhttp_request *request, const struct operator* operator, const char * model)
+{
+    struct text out;
+    unsigned status;
+
+    text_init(&out, MAX_METRICS_BYTES);
+    status = operator->options.explain(operator->options.arg, slice_of(model), &out);
+    answer(request, out.err ? 503 : status, "text/plain; charset=utf-8", text_slice(&out));
+    text_release(&out);
+}
+
+static void on_explain(struct evhttp_request *request, void *arg)
+{
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+    const char *query = uri ? evhttp_uri_get_query(uri) : NULL, *model = NULL;
+    struct evkeyvalq fields = { 0 };
+
+    if (!may_ask(request, arg))
+        return;
+    if (query && evhttp_parse_query_str(query, &fields) == 0)
+        model = evhttp_find_header(&fields, "model");
+    if (model && model[0])
+        explain(request, arg, model);
+    else
+        answer(request, 400, "text/plain; charset=utf-8", SLICE("which model? /explain?model=NAME\n"));
+    evhttp_clear_headers(&fields);
 }
 
 static void on_other(struct evhttp_request *request, void *arg)
@@ -190,6 +219,8 @@ struct operator* operator_new(const struct operator_options *options)
     (void)evhttp_set_cb(operator->http, "/metrics", on_metrics, operator);
     (void)evhttp_set_cb(operator->http, "/healthz", on_healthz, operator);
     (void)evhttp_set_cb(operator->http, "/readyz", on_readyz, operator);
+    if (options->explain)
+        (void)evhttp_set_cb(operator->http, "/explain", on_explain, operator);
     evhttp_set_gencb(operator->http, on_other, operator);
     return operator;
 }
