@@ -41,7 +41,8 @@ bool slice_ends(struct slice slice, struct slice suffix);
 bool slice_has(struct slice slice, struct slice part);
 /* Without spaces and tabs at both ends. */
 struct slice slice_trim(struct slice slice);
-/* For tables. Keyed by the seed: a secret one keeps strangers from choosing names that collide. */
+/* For tables. Keyed by the seed: a secret one keeps strangers from choosing names that collide. Neither half may be so
+ * simple that a word cancels it out: seed[1] is never 0. */
 uint64_t slice_hash(const uint64_t seed[2], struct slice slice);
 
 struct text {

@@ -1,6 +1,6 @@
 /*
- * look_up - looking the hosts of backends up again, on a thread of its own, since the resolver may block for many seconds.
- * One at a time. The functions below are the control thread's.
+ * look_up - looking the hosts of backends up again, on a thread of its own, since the resolver may block for many
+ * seconds. One at a time. The functions below are the control thread's.
  */
 #pragma once
 #include <pthread.h>
@@ -21,6 +21,6 @@ struct look_up {
 
 /* When some backend of the fleet wants an address and no look-up is under way. */
 void look_up_start(struct look_up *look_up, struct fleet *fleet, int64_t now_ms);
-/* The fleet with the addresses of now, a reference for the caller, once after ring; NULL: nothing is different, nothing is
- * there yet, or it was looked up for another fleet than this. */
+/* The fleet with the addresses of now, a reference for the caller, once after ring; NULL: nothing is different, nothing
+ * is there yet, or it was looked up for another fleet than this. */
 struct fleet *look_up_take(struct look_up *look_up, const struct fleet *fleet);

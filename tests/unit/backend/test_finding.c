@@ -111,7 +111,7 @@ TEST(more_findings_than_are_kept_are_neither_kept_nor_said_until_there_is_room)
 {
     struct backend *backend = some_backend();
     struct said said;
-    char name[16];
+    char name[24];
 
     listen_in(&said);
     for (int i = 0; i < BACKEND_MAX_FINDINGS + 10; i++) {
