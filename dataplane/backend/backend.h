@@ -165,6 +165,9 @@ struct catalog *backend_catalog(struct backend *backend);                   /* c
 void backend_set_catalog(struct backend *backend, struct catalog *catalog); /* takes the reference */
 struct catalog *catalog_unref(struct catalog *catalog);
 const struct listing *catalog_find(const struct catalog *catalog, struct slice normalised);
+struct catalog *catalog_new(void);
+/* Keeps the order; a name that is there already stays as it is. False: no memory. */
+bool catalog_add_copy(struct catalog *catalog, const struct listing *listing);
 /* From the body of GET /api/tags; NULL: not what Ollama sends. */
 struct catalog *catalog_parse_tags(struct slice body);
 
@@ -217,5 +220,15 @@ struct fleet *fleet_renew(struct fleet *old, int64_t now_ms);
 struct fleet *fleet_ref(struct fleet *fleet);
 void fleet_ref_more(struct fleet *fleet, unsigned count);
 struct fleet *fleet_unref(struct fleet *fleet);
+/*
+ * What the backends of a fleet offer. A listing of that name, of the first backend that is for it and lists it; its
+ * catalog comes with it, counted for the caller.
+ */
+const struct listing *fleet_find(const struct fleet *fleet, struct slice normalised, struct catalog **ret_catalog);
+/* All of them as one list, counted for the caller; NULL: no list has come yet, or no memory. */
+struct catalog *fleet_catalog(const struct fleet *fleet);
+/* Is a name that they do not list one that nobody has? Some backend lives, and every one that does has told its list.
+ */
+bool fleet_knows_models(const struct fleet *fleet);
 /* Ready: some backend takes callers. *ret_is_starting: none has taken any yet, and not all are away. */
 bool fleet_is_ready(const struct fleet *fleet, bool *ret_is_starting);

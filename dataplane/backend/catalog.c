@@ -157,6 +157,32 @@ static bool reserve(struct catalog *catalog)
     return true;
 }
 
+struct catalog *catalog_new(void)
+{
+    struct catalog *catalog = calloc(1, sizeof *catalog);
+
+    if (catalog)
+        atomic_init(&catalog->refs, 1);
+    return catalog;
+}
+
+bool catalog_add_copy(struct catalog *catalog, const struct listing *listing)
+{
+    size_t at = catalog->count;
+
+    if (catalog_find(catalog, slice_of(listing->name)))
+        return true;
+    if (!reserve(catalog))
+        return false;
+    for (; at && strcmp(catalog->listings[at - 1].name, listing->name) > 0; at--)
+        catalog->listings[at] = catalog->listings[at - 1];
+    catalog->listings[at] = *listing;
+    catalog->listings[at].name = strdup(listing->name);
+    catalog->listings[at].shown = strdup(listing->shown);
+    catalog->count++;
+    return catalog->listings[at].name && catalog->listings[at].shown;
+}
+
 /* False: no memory. A list that lacks a model for that reason is worse than the last one. */
 static bool add_listing(struct catalog *catalog, const struct entry *entry)
 {
@@ -207,11 +233,10 @@ static bool take_entry(struct json_reader *reader, struct catalog *catalog)
 
 static struct catalog *read_models(struct json_reader *reader)
 {
-    struct catalog *catalog = json_array(reader) ? calloc(1, sizeof *catalog) : NULL;
+    struct catalog *catalog = json_array(reader) ? catalog_new() : NULL;
 
     if (!catalog)
         return NULL;
-    atomic_init(&catalog->refs, 1);
     while (json_element(reader))
         if (!take_entry(reader, catalog))
             return catalog_unref(catalog);

@@ -26,6 +26,17 @@ static bool read_user(struct reading *reading, void *thing, const struct field *
     return reading_string(reading, &user) && reading_plain(reading, &user, &reading->inference->user);
 }
 
+/* Only a hint: of another type it is passed over, as whatever else is not understood. */
+static bool read_cache_key(struct reading *reading, void *thing, const struct field *field)
+{
+    struct json_string key;
+
+    (void)thing, (void)field;
+    if (json_peek(&reading->json) != JSON_STRING)
+        return json_skip(&reading->json, NULL);
+    return reading_string(reading, &key) && reading_wire(reading, &key, &reading->inference->cache_key);
+}
+
 static bool read_stream_options(struct reading *reading, void *thing, const struct field *field)
 {
     static const struct field fields[] = {
@@ -248,6 +259,7 @@ static const struct field fields[] = {
     FIELD("top_logprobs", read_top_logprobs, .min = 0, .max = 20, .wanted = "a whole number from 0 to 20"),
     FIELD("n", read_n, .min = 1, .max = 1, .wanted = "1, only one choice can be made at a time"),
     FIELD("user", read_user),
+    FIELD("prompt_cache_key", read_cache_key),
     FIELD("functions", read_functions),
     FIELD("modalities", read_modalities),
     FIELD("audio", read_audio),

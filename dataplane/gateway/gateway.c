@@ -27,7 +27,9 @@
 #include "metrics.h"
 #include "operator.h"
 #include "probe.h"
+#include "queue.h"
 #include "sandbox.h"
+#include "scrape.h"
 #include "service.h"
 #include "snapshot.h"
 #include "worker.h"
@@ -36,6 +38,7 @@ enum {
     MAX_WORKERS = 256,
     LOG_CLOSE_MS = 2000,
     ROUND_S = 5,
+    QUEUE_LOOK_MS = 100,
     SIGNALS = 4,
 };
 
@@ -43,12 +46,13 @@ struct gateway {
     const char *file, *version;
     struct event_base *base;
     struct event *signals[SIGNALS];
-    struct event *news, *delay, *deadline, *round;
+    struct event *news, *delay, *deadline, *round, *queue_look;
     struct look_up look_up;
     int news_fd; /* workers: a probe is wanted, or a worker has ended */
     struct snapshot *snapshot;
     struct fleet *fleet;
     struct limits *limits;
+    struct queues *queues;
     struct metrics *metrics;
     struct metrics_shard *shard; /* the control thread's */
     struct prober *prober;
@@ -126,6 +130,7 @@ static void on_probe_news(void *arg)
 {
     struct gateway *gateway = arg;
 
+    queues_look(gateway->queues, clock_us());
     for (unsigned i = 0; i < gateway->worker_count; i++)
         worker_look_again(gateway->workers[i]);
 }
@@ -159,43 +164,43 @@ static void count_breakers(struct gateway *gateway)
     gateway->breakers_counted = opened;
 }
 
-static enum metrics_state state_of(const struct backend *backend)
-{
-    if (!atomic_load(&backend->is_probed))
-        return METRICS_STARTING;
-    return backend_is_closed(backend) ? METRICS_UP : METRICS_DOWN;
-}
-
 static void print_metrics(void *arg, struct text *out)
 {
     struct gateway *gateway = arg;
-    size_t count = gateway->fleet->count;
-    struct metrics_backend *backends = calloc(count ? count : 1, sizeof *backends);
     struct metrics_gauges gauges = {
         .connections_open = connections_open(gateway->limits),
         .body_bytes = body_bytes(gateway->limits),
         .log_dropped = log_dropped(),
-        .backends = backends,
-        .backend_count = backends ? (unsigned)count : 0,
         .version = slice_of(gateway->version),
         .started_s = gateway->started_s,
         .is_draining = atomic_load(&gateway->is_draining),
     };
+    struct metrics_backend *backends =
+        scrape_backends(gateway->fleet, gateway->snapshot->settings.slow_start_ms, clock_ms(), &gauges.backend_count);
+    struct metrics_queue *queues = scrape_queues(gateway->queues, &gauges.queue_count);
 
-    for (unsigned i = 0; i < gauges.backend_count; i++) {
-        const struct backend *backend = gateway->fleet->backends[i];
-        backends[i] = (struct metrics_backend){ .name = slice_of(backend->name),
-                                                .is_up = backend_is_closed(backend),
-                                                .running = atomic_load(&backend->running),
-                                                .state = state_of(backend),
-                                                .weight = 1 };
-    }
+    gauges.backends = backends;
+    gauges.queues = queues;
     count_breakers(gateway);
     metrics_print(gateway->metrics, &gauges, out);
     free(backends);
+    free(queues);
 }
 
 /* ---- reloading ---- */
+
+/* Before the workers know: what they ask for is granted by what is known here. */
+static void tell_queues(struct gateway *gateway, const struct settings *settings, struct fleet *fleet)
+{
+    const struct queue_rules rules = {
+        .max_waiting = settings->max_waiting,
+        .max_waiting_per_user = settings->max_waiting_per_user,
+        .batch_percent = settings->batch_percent,
+        .slow_start_us = settings->slow_start_ms * 1000,
+    };
+
+    queues_know(gateway->queues, fleet, &rules, clock_us());
+}
 
 static void refuse_reload(struct gateway *gateway, const struct text *why)
 {
@@ -212,6 +217,7 @@ static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet 
     gateway->snapshot = fresh;
     gateway->fleet = fleet;
     gateway->descriptors = descriptors_share(settings->max_connections, false);
+    tell_queues(gateway, settings, fleet);
     log_reconfigure((enum log_level)settings->log_level, settings->log_format == LOG_FORMAT_JSON, settings->log_file);
     for (unsigned i = 0; i < gateway->worker_count; i++)
         worker_update(gateway->workers[i], fresh, fleet, gateway->descriptors.connections);
@@ -261,6 +267,17 @@ static void on_round(evutil_socket_t fd, short what, void *arg)
     limits_tidy(gateway->limits, clock_ms());
 }
 
+/* Slow start, and what no probe tells of. */
+static void on_queue_look(evutil_socket_t fd, short what, void *arg)
+{
+    struct gateway *gateway = arg;
+
+    (void)fd;
+    (void)what;
+    clock_turn();
+    queues_look(gateway->queues, clock_us());
+}
+
 static void take_looked_up(struct gateway *gateway)
 {
     struct fleet *fresh = look_up_take(&gateway->look_up, gateway->fleet);
@@ -269,6 +286,7 @@ static void take_looked_up(struct gateway *gateway)
         return;
     (void)fleet_unref(gateway->fleet);
     gateway->fleet = fresh;
+    tell_queues(gateway, &gateway->snapshot->settings, fresh);
     for (unsigned i = 0; i < gateway->worker_count; i++)
         worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->descriptors.connections);
     prober_watch(gateway->prober, gateway->fleet);
@@ -354,8 +372,10 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
     clock_turn();
     (void)!read(fd, &count, sizeof count);
     take_looked_up(gateway);
-    if (atomic_exchange(&gateway->wants_probe, false))
+    if (atomic_exchange(&gateway->wants_probe, false)) {
+        queues_look(gateway->queues, clock_us()); /* a breaker may have opened */
         prober_nudge(gateway->prober);
+    }
     if (atomic_exchange(&gateway->is_crowded, false))
         for (unsigned i = 0; i < gateway->worker_count; i++)
             worker_make_room(gateway->workers[i]);
@@ -366,6 +386,7 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
 static bool open_loop(struct gateway *gateway, struct text *why)
 {
     static const struct timeval round_period = { .tv_sec = ROUND_S };
+    static const struct timeval look_period = { .tv_usec = QUEUE_LOOK_MS * 1000 };
     static const int numbers[SIGNALS] = { SIGHUP, SIGTERM, SIGINT, SIGUSR1 };
     bool is_good;
 
@@ -379,10 +400,12 @@ static bool open_loop(struct gateway *gateway, struct text *why)
     if (is_good) {
         gateway->news = event_new(gateway->base, gateway->news_fd, EV_READ | EV_PERSIST, on_news, gateway);
         gateway->round = event_new(gateway->base, -1, EV_PERSIST, on_round, gateway);
+        gateway->queue_look = event_new(gateway->base, -1, EV_PERSIST, on_queue_look, gateway);
         gateway->delay = evtimer_new(gateway->base, on_delay, gateway);
         gateway->deadline = evtimer_new(gateway->base, on_deadline, gateway);
-        is_good = gateway->news && gateway->delay && gateway->deadline && gateway->round &&
-                  event_add(gateway->news, NULL) == 0 && event_add(gateway->round, &round_period) == 0;
+        is_good = gateway->news && gateway->delay && gateway->deadline && gateway->round && gateway->queue_look &&
+                  event_add(gateway->news, NULL) == 0 && event_add(gateway->round, &round_period) == 0 &&
+                  event_add(gateway->queue_look, &look_period) == 0;
     }
     if (!is_good)
         text_printf(why, "cannot start the event loop: %s", strerror(errno));
@@ -411,11 +434,14 @@ static bool open_sockets(struct gateway *gateway, struct text *why)
 static bool open_shared(struct gateway *gateway, struct text *why)
 {
     gateway->limits = limits_new();
+    gateway->queues = queues_new();
     gateway->metrics = metrics_new();
     gateway->shard = gateway->metrics ? metrics_shard_new(gateway->metrics) : NULL;
     gateway->fleet = fleet_new(gateway->snapshot, NULL, clock_ms());
-    if (gateway->limits && gateway->shard && gateway->fleet)
+    if (gateway->limits && gateway->queues && gateway->shard && gateway->fleet) {
+        tell_queues(gateway, &gateway->snapshot->settings, gateway->fleet);
         return true;
+    }
     text_add_literal(why, "out of memory");
     return false;
 }
@@ -448,6 +474,7 @@ static bool start_workers(struct gateway *gateway, struct text *why)
             .listeners = listeners->sockets + i * listeners->count,
             .listener_count = listeners->count,
             .limits = gateway->limits,
+            .queues = gateway->queues,
             .metrics = gateway->metrics,
             .snapshot = gateway->snapshot,
             .fleet = gateway->fleet,
@@ -567,11 +594,14 @@ static void close_rooms(struct gateway *gateway)
         end_now(gateway, "closing");
     for (unsigned i = 0; i < gateway->worker_count; i++)
         worker_join(gateway->workers[i]);
+    for (unsigned i = 0; i < gateway->worker_count; i++)
+        worker_free(gateway->workers[i]);
     prober_free(gateway->prober);
     operator_free(gateway->operator);
     listeners_release(&gateway->listeners);
     metrics_free(gateway->metrics);
     limits_free(gateway->limits);
+    queues_free(gateway->queues);
     (void)fleet_unref(gateway->fleet);
     if (gateway->snapshot && gateway->snapshot->settings.operator_listen.path)
         (void)unlink(gateway->snapshot->settings.operator_listen.path);
@@ -589,6 +619,8 @@ static void close_rooms(struct gateway *gateway)
         event_free(gateway->deadline);
     if (gateway->round)
         event_free(gateway->round);
+    if (gateway->queue_look)
+        event_free(gateway->queue_look);
     if (gateway->base)
         event_base_free(gateway->base);
     if (gateway->news_fd >= 0 && !gateway->look_up.is_underway)

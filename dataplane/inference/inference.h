@@ -85,7 +85,8 @@ struct inference {
     struct slice temperature, top_p, top_k, min_p, repeat_penalty, frequency_penalty, presence_penalty, seed;
     int64_t max_tokens; /* num_predict; 0: not given */
 
-    struct slice user; /* the body's `user`, decoded; empty: none */
+    struct slice user;      /* the body's `user`, decoded; empty: none */
+    struct slice cache_key; /* what the caller says that conversations with one beginning share; empty: nothing */
 
     /* For the caps and for the check whether the model can do it. */
     uint64_t prompt_chars; /* Unicode code points in user, assistant and tool texts */

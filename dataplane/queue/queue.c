@@ -183,7 +183,7 @@ static void enter(struct queue *queue, struct ticket *ticket, int64_t now_us)
 static void enter_again(struct queue *queue, struct ticket *ticket, int64_t now_us)
 {
     assert(ticket->standing == RUNS);
-    ticket->avoid = ticket->site->id;
+    ticket->avoid = ticket->may_be_same && !sites_have_other(queue, ticket->site) ? 0 : ticket->site->id;
     site_ends(queue, ticket, NULL, now_us);
     count_running(queue, -1);
     first_enter(queue, ticket);

@@ -76,7 +76,9 @@ struct ticket *ticket_take(struct queue *queue, struct queue_home *home, const s
                            int64_t now_us);
 /* A granted one whose backend failed it before a byte came: its slot is free, and it enters before all others for any
  * other backend. State and letter as after ticket_take(). */
-void ticket_take_again(struct ticket *ticket, int64_t now_us);
+void ticket_take_again(struct ticket *ticket, bool may_be_same, int64_t now_us);
+/* The name it was found by. */
+struct slice queue_model(const struct queue *queue);
 /* As its owner was told: changes in the two above and when queue_home_next() hands out its letter, at no other time. */
 enum ticket_state ticket_state(const struct ticket *ticket);
 

@@ -64,7 +64,8 @@ struct ticket {
     bool is_listed; /* among those who run on its site */
     bool is_stuck;  /* has not answered for long although others on its site have */
     bool is_charged;
-    double charged; /* tokens */
+    bool may_be_same; /* when it comes again and no other site can take it */
+    double charged;   /* tokens */
     struct site *site;
     uint64_t avoid; /* id of a site; 0: none */
     int64_t granted_us;
@@ -177,6 +178,8 @@ void sites_release(struct queue *queue);
 /* Which one takes it now? NULL: none, and why. */
 struct site *sites_choose(struct queue *queue, struct ticket *ticket, enum route_why *ret_why);
 bool sites_can_take(struct queue *queue);
+/* Is there another one that can take requests, now or when it has a free slot? */
+bool sites_have_other(struct queue *queue, const struct site *site);
 void site_begins(struct queue *queue, struct site *site, struct ticket *ticket, int64_t now_us);
 void site_ends(struct queue *queue, struct ticket *ticket, const struct ticket_outcome *outcome, int64_t now_us);
 /* Looks for sites that run fewer at once than their slots. */

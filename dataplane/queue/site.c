@@ -151,13 +151,18 @@ static void look_who_takes(struct queue *queue)
         queue->views[i].can_take = queue->sites[i]->may && look_takes(queue->sites[i]->backend);
 }
 
-bool sites_can_take(struct queue *queue)
+bool sites_have_other(struct queue *queue, const struct site *site)
 {
     look_who_takes(queue);
     for (unsigned i = 0; i < queue->site_count; i++)
-        if (queue->views[i].can_take)
+        if (queue->views[i].can_take && queue->sites[i] != site)
             return true;
     return false;
+}
+
+bool sites_can_take(struct queue *queue)
+{
+    return sites_have_other(queue, NULL);
 }
 
 static int index_of(const struct queue *queue, uint64_t id)

@@ -39,8 +39,14 @@ struct ticket *ticket_take(struct queue *queue, struct queue_home *home, const s
     return ticket;
 }
 
-void ticket_take_again(struct ticket *ticket, int64_t now_us)
+struct slice queue_model(const struct queue *queue)
 {
+    return queue->model;
+}
+
+void ticket_take_again(struct ticket *ticket, bool may_be_same, int64_t now_us)
+{
+    ticket->may_be_same = may_be_same;
     assert(ticket->told == TICKET_GRANTED);
     ticket->enter = (struct op){ .what = OP_AGAIN, .now_us = now_us };
     atomic_store_explicit(&ticket->news, NEWS_NONE, memory_order_relaxed);

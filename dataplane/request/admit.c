@@ -1,31 +1,19 @@
 /*
- * What is wanted, and may it be: rows 9 to 13 and 16 of behaviour.md 2.2. A name that the backend's list lacks is
+ * What is wanted, and may it be: rows 9 to 13 of behaviour.md 2.2. A name that the backend's list lacks is
  * looked for in a fresh list; while the request waits for it, it keeps its body and reads it again afterwards.
  */
-#include <assert.h>
-
 #include "clock.h"
-#include "log.h"
 #include "parts.h"
 
 enum {
     LIST_WAIT_MS = 3000,
     LIST_FRESH_MS = 1000,
     MAX_MODEL_NAME = 512,
-    MAX_SENT_HEAD = 512, /* a backend's authority has 262 bytes at most */
 };
 
 void admit_give_back(struct request *req)
 {
     req->catalog = catalog_unref(req->catalog);
-    req->backend = NULL;
-}
-
-void admit_choose_backend(struct request *req)
-{
-    admit_give_back(req);
-    req->backend = req->fleet->backends[0];
-    req->catalog = backend_catalog(req->backend);
 }
 
 /* The body outlives this call only as our own copy. */
@@ -39,24 +27,32 @@ static bool keep_body(struct request *req)
     return !req->body.err;
 }
 
-bool admit_has_fresh_list(struct request *req)
+/* Was the list of every backend that lives asked for after that moment? */
+static bool are_lists_from(const struct request *req, int64_t since_ms)
 {
-    struct backend *backend = req->backend;
+    for (size_t i = 0; i < req->fleet->count; i++) {
+        struct backend *backend = req->fleet->backends[i];
+        bool is_fresh = atomic_load(&backend->catalog_turn) && atomic_load(&backend->catalog_ms) >= since_ms;
+        if (!is_fresh && backend_is_closed(backend))
+            return false;
+    }
+    return true;
+}
+
+bool admit_has_fresh_lists(struct request *req)
+{
     int64_t now_ms = clock_ms();
 
-    if (req->waits_for_list) {
-        bool has_turned = atomic_load(&backend->catalog_turn) != req->list_turn;
-        return has_turned || now_ms >= req->list_due_ms || !backend_is_closed(backend);
-    }
-    if (!backend_is_closed(backend) ||
-        (atomic_load(&backend->catalog_turn) && now_ms - atomic_load(&backend->catalog_ms) < LIST_FRESH_MS))
+    if (req->waits_for_list)
+        return are_lists_from(req, req->list_asked_ms) || now_ms >= req->list_asked_ms + LIST_WAIT_MS;
+    if (are_lists_from(req, now_ms - LIST_FRESH_MS))
         return true;
     req->waits_for_list = true;
-    req->list_turn = atomic_load(&backend->catalog_turn);
-    req->list_due_ms = now_ms + LIST_WAIT_MS;
-    atomic_store(&backend->wants_catalog, true);
+    req->list_asked_ms = now_ms;
+    for (size_t i = 0; i < req->fleet->count; i++)
+        atomic_store(&req->fleet->backends[i]->wants_catalog, true);
     req->house->nudge(req->house->nudge_arg);
-    wheel_set(req->house->wheel, &req->deadline, req->list_due_ms);
+    wheel_set(req->house->wheel, &req->deadline, now_ms + LIST_WAIT_MS);
     return false;
 }
 
@@ -150,14 +146,11 @@ static bool lacks_capability(struct request *req, const struct listing *listing,
     return true;
 }
 
-static const struct listing *find_listing(const struct request *req, const char *name)
+/* As some backend lists it; its catalog stays the request's until admit_give_back(). */
+static const struct listing *find_listing(struct request *req, struct slice normalised)
 {
-    char memory[MAX_MODEL_NAME + 1];
-    struct text normalised = text_over(memory, sizeof memory);
-
-    if (!model_name_normalise(slice_of(name), &normalised))
-        return NULL;
-    return catalog_find(req->catalog, text_slice(&normalised));
+    admit_give_back(req);
+    return fleet_find(req->fleet, normalised, &req->catalog);
 }
 
 /* Row 11. False: refused or waiting, as *ret_verdict says. */
@@ -170,15 +163,15 @@ static bool choose_model(struct request *req, struct slice normalised, struct ch
         return false;
     }
     if (ret_choice->rule) {
-        ret_choice->listing = find_listing(req, ret_choice->rule->backend_model);
+        ret_choice->listing = find_listing(req, slice_of(ret_choice->rule->backend_name));
     } else {
-        ret_choice->listing = catalog_find(req->catalog, normalised);
-        if (!ret_choice->listing && !admit_has_fresh_list(req)) {
+        ret_choice->listing = find_listing(req, normalised);
+        if (!ret_choice->listing && !admit_has_fresh_lists(req)) {
             *ret_verdict = keep_body(req) ? WAIT : request_refuse(req, CAUSE_NO_MEMORY);
             return false;
         }
         /* A backend that lives but lists nothing is asked itself; one that does not live is row 16's. */
-        if (!ret_choice->listing && req->catalog && backend_is_closed(req->backend)) {
+        if (!ret_choice->listing && fleet_knows_models(req->fleet)) {
             (void)refuse_unknown(req);
             return false;
         }
@@ -195,28 +188,8 @@ static bool choose_model(struct request *req, struct slice normalised, struct ch
 
 /* ---- the backend's request ---- */
 
-/*
- * The head tells the body's length and goes before it: so the body is written behind room for the longest head, and the
- * head then into the end of that room. One piece is one send(), and nothing was copied together.
- */
-static void write_sent_head(struct request *req)
-{
-    char memory[MAX_SENT_HEAD + 1];
-    struct text head = text_over(memory, sizeof memory);
-
-    text_add_literal(&head, "POST ");
-    text_add_string(&head, req->backend->kind->chat_path);
-    text_add_literal(&head, " HTTP/1.1\r\nHost: ");
-    text_add_string(&head, req->backend->authority);
-    text_add_literal(&head, "\r\nContent-Type: application/json\r\nContent-Length: ");
-    text_add_u64(&head, req->sent.len - MAX_SENT_HEAD);
-    text_add_literal(&head, "\r\n\r\n");
-    assert(!head.err);
-    req->sent_from = MAX_SENT_HEAD - head.len;
-    memcpy(req->sent.at + req->sent_from, head.at, head.len);
-}
-
-static enum verdict write_request(struct request *req, const struct choice *choice)
+/* The body alone, behind room for its head: that one is written when the backend is known. False: no memory. */
+static bool write_request(struct request *req, const struct choice *choice)
 {
     const struct inference *inference = &req->inference;
     struct placement placement = {
@@ -230,12 +203,9 @@ static enum verdict write_request(struct request *req, const struct choice *choi
     text_clear(&req->sent);
     if (text_reserve(&req->sent, MAX_SENT_HEAD + req->piece.len + 512)) {
         req->sent.len = MAX_SENT_HEAD;
-        req->backend->kind->write_chat(inference, &placement, &req->sent);
+        kind_ollama.write_chat(inference, &placement, &req->sent);
     }
-    if (req->sent.err)
-        return request_refuse(req, CAUSE_NO_MEMORY);
-    write_sent_head(req);
-    return AGAIN;
+    return !req->sent.err;
 }
 
 static void start_answer(struct request *req)
@@ -254,6 +224,7 @@ static void forget_prompt(struct request *req)
     arena_release(&req->parse_arena);
     text_release_wiped(&req->body);
     req->piece = (struct slice){ 0 };
+    req->is_structured = req->inference.format != OUTPUT_TEXT;
     req->inference = (struct inference){ .model = req->answer.model, .is_stream = req->inference.is_stream };
 }
 
@@ -289,8 +260,6 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
         return refuse_too_long(req, cap, req->inference.prompt_chars, "");
     if (system && req->inference.system_chars > system)
         return refuse_too_long(req, system, req->inference.system_chars, " of system text");
-    if (!req->backend || req->waits_for_list)
-        admit_choose_backend(req);
     if (!choose_model(req, normalised, &choice, &verdict))
         return verdict;
     apply_think_default(req, &choice);
@@ -299,19 +268,17 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
     identity_from_body(req);
     if (!identity_take_rate(req))
         return request_refuse(req, CAUSE_RATE);
-    req->record.backend = slice_of(req->backend->name);
-    if (!backend_is_closed(req->backend))
-        return request_refuse(req, CAUSE_BACKEND_DOWN);
-    if (write_request(req, &choice), req->state != REQUEST_ADMITTING)
-        return AGAIN;
-    return request_go(req, REQUEST_CONNECTING);
+    if (!write_request(req, &choice))
+        return request_refuse(req, CAUSE_NO_MEMORY);
+    return place_take(req, rule ? slice_of(rule->backend_name) : normalised);
 }
 
 void admit_done(struct request *req)
 {
     start_answer(req);
     forget_prompt(req);
-    req->catalog = catalog_unref(req->catalog);
+    admit_give_back(req);
+    req->has_begun = true;
 }
 
 enum verdict request_admitting(struct request *req)

@@ -41,7 +41,6 @@ static bool nth_model(struct request *req, size_t i, struct shown *ret_shown, st
 {
     const struct snapshot *snapshot = req->snapshot;
     const struct listing *listing = NULL;
-    struct text normalised;
 
     if (!snapshot->has_models) {
         if (!req->catalog || i >= req->catalog->count)
@@ -53,10 +52,7 @@ static bool nth_model(struct request *req, size_t i, struct shown *ret_shown, st
     }
     if (i >= snapshot->model_count)
         return false;
-    text_init(&normalised, MAX_MODEL_NAME);
-    if (model_name_normalise(slice_of(snapshot->models[i].backend_model), &normalised))
-        listing = catalog_find(req->catalog, text_slice(&normalised));
-    text_release(&normalised);
+    listing = catalog_find(req->catalog, slice_of(snapshot->models[i].backend_name));
     *ret_shown = (struct shown){ slice_of(snapshot->models[i].shown), listing ? listing->modified_s : 0 };
     *ret_normalised = slice_of(snapshot->models[i].name);
     return true;
@@ -74,11 +70,12 @@ static bool may_answer(struct request *req)
 /* No list has ever come: wait for one, or say that there is no backend. */
 static bool has_list(struct request *req, enum verdict *ret_verdict)
 {
-    admit_choose_backend(req);
+    admit_give_back(req);
+    req->catalog = fleet_catalog(req->fleet);
     if (req->catalog || req->snapshot->has_models)
         return true;
     *ret_verdict = WAIT;
-    if (!admit_has_fresh_list(req))
+    if (!admit_has_fresh_lists(req))
         return false;
     *ret_verdict = request_refuse(req, CAUSE_BACKEND_DOWN);
     return false;
@@ -143,7 +140,7 @@ enum verdict models_show(struct request *req)
         return verdict;
     is_found = model_name_normalise(req->model_id, &normalised) && !model_name_is_cloud(text_slice(&normalised)) &&
                find_shown(req, text_slice(&normalised), &shown);
-    if (!is_found && !req->snapshot->has_models && req->model_id.len && !admit_has_fresh_list(req))
+    if (!is_found && !req->snapshot->has_models && req->model_id.len && !admit_has_fresh_lists(req))
         return WAIT;
     if (!is_found)
         return refuse_unknown(req);

@@ -1,10 +1,10 @@
 /*
  * The inside of the room request/: the struct and the functions that its files share. Nobody else includes it.
  *
- *     READING ─► ADMITTING ─► CONNECTING ─► RELAYING ─► SETTLING ─► reaped
- *        │           │         ⟲ (once)        │            ▲
- *        └───────────┴────► REFUSING ◄─────────┘            │
- *                              └────────────────────────────┘
+ *     READING ─► ADMITTING ─► QUEUED ─► CONNECTING ─► RELAYING ─► SETTLING ─► reaped
+ *        │           │           ▲ │  ◄── once ──┴────────┤            ▲
+ *        └───────────┴────► REFUSING ◄────────────────────┘            │
+ *                              └────────────────────────────────────────┘
  *
  * To add a state: a row here, a function in request.c's table.
  */
@@ -16,19 +16,23 @@
 #include "kind.h"
 #include "limit.h"
 #include "meter.h"
+#include "queue.h"
 #include "refusal.h"
 #include "request.h"
 #include "snapshot.h"
 #include "upstream.h"
 #include "wheel.h"
 
+enum { MAX_SENT_HEAD = 512 }; /* of a backend's request; its authority has 262 bytes at most */
+
 #define TO(state) (1u << REQUEST_##state)
 #define REQUEST_STATES(X)                                                                                            \
     /* state      step        what it waits for                     may move on to                                */ \
     X(READING, reading, "the body, memory for it", TO(ADMITTING) | TO(REFUSING))                                     \
-    X(ADMITTING, admitting, "a list of models, if it must", TO(CONNECTING) | TO(REFUSING) | TO(SETTLING))            \
-    X(CONNECTING, connecting, "the backend's first byte", TO(CONNECTING) | TO(RELAYING) | TO(REFUSING))              \
-    X(RELAYING, relaying, "the backend's next byte", TO(REFUSING) | TO(SETTLING))                                    \
+    X(ADMITTING, admitting, "a list of models, if it must", TO(QUEUED) | TO(REFUSING) | TO(SETTLING))                \
+    X(QUEUED, queued, "a free slot of a backend", TO(CONNECTING) | TO(REFUSING))                                     \
+    X(CONNECTING, connecting, "the backend's first byte", TO(QUEUED) | TO(RELAYING) | TO(REFUSING))                  \
+    X(RELAYING, relaying, "the backend's next byte", TO(QUEUED) | TO(REFUSING) | TO(SETTLING))                       \
     X(REFUSING, refusing, "nothing", TO(SETTLING))                                                                   \
     X(SETTLING, settling, "the caller, to read what was said", 0)
 
@@ -76,19 +80,27 @@ struct request {
     uint64_t announced_bytes; /* Content-Length; 0: chunked */
     uint64_t wanted_bytes;    /* of body memory, while it waits for them */
     bool waits_for_list, is_read;
-    unsigned list_turn; /* the backend's catalog_turn when we asked */
-    int64_t list_due_ms;
+    int64_t list_asked_ms; /* for lists that are fresher than this */
     struct inference inference;
+    bool is_structured;    /* the answer's form is prescribed; outlives `inference` */
     struct slice model_id; /* of /v1/models/{id}, decoded */
 
     /* where */
-    struct backend *backend; /* one of the fleet's */
     struct catalog *catalog; /* counted; while choosing the model */
+    struct queue *queue;     /* of the model; lives as long as the process */
+    struct ticket *ticket;   /* the place in it, then the slot at a backend */
+    int64_t entered_us;      /* into the queue, the first time */
+    int64_t waits_since_us;  /* the same, each time */
+    uint64_t conversation;   /* as the head names it; 0: it does not */
+    unsigned queue_place;    /* X-Queue-Position; 0: it did not wait */
+    struct backend *backend; /* the ticket's; NULL while there is no slot */
+    const struct kind *kind; /* of that backend, or the last one */
     struct upstream *upstream;
     struct borrower borrower;
-    struct text sent; /* the backend's request, until its answer begins; begins at sent_from */
+    struct text sent; /* the backend's request, until its answer begins; its head begins at sent_from */
     size_t sent_from;
-    bool was_resent, is_running;
+    bool has_begun; /* the prompt was given up for `sent`, and `answer` is ready */
+    bool was_resent;
 
     /* the answer */
     struct answer answer;
@@ -100,7 +112,9 @@ struct request {
     struct text line;   /* a line in pieces, a whole body, or an error's body */
     struct slice whole; /* the same when it came in one piece; good in on_end only */
     uint64_t piece_count, output_bytes;
-    int64_t sent_ms, last_byte_ms, last_write_ms;
+    bool has_thought;
+    bool counts_short; /* the backend's own counts are not all of it */
+    int64_t sent_us, sent_ms, last_byte_ms, last_write_ms;
 
     struct record record;
 };
@@ -140,16 +154,33 @@ void identity_from_body(struct request *req);
 bool identity_take_rate(struct request *req);
 void identity_give_back(struct request *req);
 
-/* admit.c: rows 9 to 13 and 16 */
+/* admit.c: rows 9 to 13 */
 enum verdict request_admitting(struct request *req);
-/* The request has been handed over: what could wait until then, so that it is underway the sooner. */
+/* Handed over, or queued: what could wait until then, so that it is underway the sooner. */
 void admit_done(struct request *req);
 void admit_give_back(struct request *req);
-/* The backend's list of models, fresh enough for a name that it lacks? Else asks for a fresh one: false, and an event
+/* The backends' lists of models, fresh enough for a name that they lack? Else asks for fresh ones: false, and an event
  * will come. */
-bool admit_has_fresh_list(struct request *req);
-/* The backend and its list, into the request. */
-void admit_choose_backend(struct request *req);
+bool admit_has_fresh_lists(struct request *req);
+
+/* place.c: rows 15 and 16: the place in the queue, then the slot */
+/* The head names the conversation: what is said to belong together goes to one backend, for its prompt cache. */
+void place_note_session(struct request *req, struct slice session);
+/* Enters the queue of a backend's model, normalised. */
+enum verdict place_take(struct request *req, struct slice model);
+enum verdict request_queued(struct request *req);
+/* The deadline of QUEUED is due. */
+void place_look_at_time(struct request *req, int64_t now_ms);
+/* The backend failed it before a byte came: to another one, before all others; with `may_be_same` to the same one where
+ * there is no other. False: there is none. */
+bool place_take_again(struct request *req, bool may_be_same);
+void place_give_back(struct request *req);
+
+/* heartbeat.c: signs of life to the caller of a stream */
+/* When the next is due; INT64_MAX: never. */
+int64_t heartbeat_due_ms(const struct request *req);
+/* False: the request has ended. */
+bool heartbeat_send(struct request *req, int64_t now_ms);
 
 /* relay.c: the backend's side */
 enum verdict request_connecting(struct request *req);

@@ -52,6 +52,11 @@ static void add_head(struct request *req, unsigned status, const char *type, str
     text_add_slice(out, req->record.request_id);
     text_add_literal(out, "\r\n");
     add_rate(req, out);
+    if (req->queue_place) {
+        text_add_literal(out, "X-Queue-Position: ");
+        text_add_u64(out, req->queue_place);
+        text_add_literal(out, "\r\n");
+    }
     if (!client_keeps_alive(req->client))
         text_add_literal(out, "Connection: close\r\n");
     else if (!client_is_chunked(req->client)) /* HTTP/1.0 that asked for it */

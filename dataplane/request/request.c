@@ -1,10 +1,10 @@
 /*
- * Everything a request holds (body memory, address place, person, backend's running count, upstream, deadline,
+ * Everything a request holds (body memory, address place, person, place in a queue or slot, upstream, deadline,
  * snapshot) lives in the struct and is given back in request_end(), its only exit. A request is freed by the reaper at
  * the end of the turn, so that callbacks up the stack never hold a pointer to something gone.
  *
- * Timers: one deadline a request. ADMITTING: list_due_ms. CONNECTING and RELAYING: relay.c. READING while it waits for
- * memory: MEMORY_RETRY_MS.
+ * Timers: one deadline a request. ADMITTING: LIST_WAIT_MS. QUEUED: place.c. CONNECTING and RELAYING: relay.c. READING
+ * while it waits for memory: MEMORY_RETRY_MS.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -294,10 +294,13 @@ static struct slice request_id_of(struct request *req, struct slice wanted)
 static void remember_head(struct request *req, const struct http_head *head)
 {
     struct slice path = { head->path.at, head->path.len < 512 ? head->path.len : 512 };
+    unsigned count;
 
     req->record.request_id = request_id_of(req, http_field(head, HTTP_X_REQUEST_ID));
     req->record.method = arena_copy(&req->arena, head->method);
     req->record.path = arena_copy(&req->arena, path);
+    if (req->fleet->count > 1)
+        place_note_session(req, http_field_named(head, slice_of(settings_of(req)->session_header), &count));
     req->wants_page = slice_has(http_field(head, HTTP_ACCEPT), SLICE("text/html"));
     if (slice_starts(head->path, SLICE("/api/")))
         req->error_shape = ERROR_SHAPE_FLAT;
@@ -563,6 +566,9 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
         break;
     case REQUEST_ADMITTING:
         request_drive(req);
+        break;
+    case REQUEST_QUEUED:
+        place_look_at_time(req, now_ms);
         break;
     case REQUEST_CONNECTING:
     case REQUEST_RELAYING:

@@ -15,6 +15,8 @@
 struct fleet;
 struct limits;
 struct metrics_shard;
+struct queue_home;
+struct queues;
 struct request;
 struct snapshot;
 struct upstream_pool;
@@ -26,6 +28,8 @@ struct request_house {
     struct wheel *wheel;
     struct upstream_pool *pool;
     struct limits *limits;
+    struct queues *queues;
+    struct queue_home *home; /* where tickets wait that others have decided about */
     struct metrics_shard *metrics;
     struct snapshot *snapshot; /* current, counted: requests_know() */
     struct fleet *fleet;       /* the same */
@@ -46,6 +50,8 @@ void requests_know(struct request_house *house, struct snapshot *snapshot, struc
 void requests_release(struct request_house *house);
 /* Frees requests that ended in this turn of the loop. */
 void requests_reap(struct request_house *house);
+/* Goes on with requests whose place in a queue others have decided about: when the home was rung, and once a turn. */
+void requests_take_news(struct request_house *house);
 /* Probes brought news: those that wait for a list of models look again. */
 void requests_look_again(struct request_house *house);
 /* drain_timeout is over: every open request is ended with what can still be said. */

@@ -242,15 +242,10 @@ static bool is_for(const struct backend_rule *rule, struct slice normalised)
 
 static bool has_backend(const struct snapshot *snapshot, const struct model *model)
 {
-    struct text name;
-    bool has = false;
-
-    text_init(&name, 2 * MODEL_NAME_MAX_BYTES);
-    (void)model_name_normalise(slice_of(model->backend_model), &name);
-    for (size_t i = 0; i < snapshot->backend_count && !has; i++)
-        has = is_for(&snapshot->backends[i], text_slice(&name));
-    text_release(&name);
-    return has;
+    for (size_t i = 0; i < snapshot->backend_count; i++)
+        if (is_for(&snapshot->backends[i], slice_of(model->backend_name)))
+            return true;
+    return false;
 }
 
 void backends_warn(const struct snapshot *snapshot, struct text *warnings)

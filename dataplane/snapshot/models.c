@@ -87,17 +87,17 @@ enum err model_name_read(struct conf_reading *reading, const struct conf_node *n
 static enum err backend_model_read(struct conf_reading *reading, const struct conf_row *row,
                                    const struct conf_node *node, void *field)
 {
+    struct model *model = (void *)((char *)field - offsetof(struct model, backend_model));
     struct slice text;
-    const char *normalised;
     enum err err = conf_string(reading, node, 1, MODEL_NAME_MAX_BYTES, &text);
 
     (void)row;
     if (err == ERR_OK)
-        err = normalise(reading, node, text, &normalised);
+        err = normalise(reading, node, text, &model->backend_name);
     if (err != ERR_OK)
         return err;
-    *(const char **)field = conf_keep(reading->arena, text);
-    return *(const char **)field ? ERR_OK : no_memory(reading, node);
+    model->backend_model = conf_keep(reading->arena, text);
+    return model->backend_model ? ERR_OK : no_memory(reading, node);
 }
 
 static const struct conf_row model_rows[] = {
@@ -141,8 +141,10 @@ static enum err model_read(struct conf_reading *reading, const struct conf_node 
     model->has_max_prompt_chars = lines[ROW_PROMPT] != 0;
     model->has_max_system_chars = lines[ROW_SYSTEM] != 0;
     model->shown = conf_keep(reading->arena, slice_of(node->key));
-    if (!model->backend_model)
+    if (!model->backend_model) {
         model->backend_model = model->shown;
+        model->backend_name = model->name;
+    }
     if (model->preload && is_no_time(model->keep_alive))
         return conf_refuse(reading->conf, conf_member(node, "preload"), reading->why,
                            "loads what keep_alive unloads at once: leave one of them out");

@@ -112,6 +112,7 @@ struct model {
     const char *name;          /* the caller's, normalised: lower case, tag added */
     const char *shown;         /* as written in the file */
     const char *backend_model; /* the backend's name, as written */
+    const char *backend_name;  /* the same, normalised */
     uint64_t num_ctx;          /* 0: not sent */
     const char *keep_alive;    /* as JSON (a quoted duration or a number); NULL: not sent */
     bool has_max_prompt_chars, has_max_system_chars;

@@ -27,6 +27,7 @@
 #include "limit.h"
 #include "log.h"
 #include "metrics.h"
+#include "queue.h"
 #include "request.h"
 #include "snapshot.h"
 #include "upstream.h"
@@ -58,6 +59,7 @@ struct worker {
     bool has_asked_others;                 /* to make room */
     struct wheel wheel;
     struct request_house house;
+    struct queue_home home;
     bool is_accepting, is_over;
     char scratch[SCRATCH_BYTES];
 };
@@ -291,6 +293,15 @@ static void take_snapshot(struct worker *worker, const struct mail *mail)
 
 /* ---- the loop ---- */
 
+/* From any thread: others have decided about tickets of ours; the turn that follows takes them out of their box. */
+static void ring(void *arg)
+{
+    static const uint64_t one = 1;
+    struct worker *worker = arg;
+
+    (void)!write(worker->wake_fd, &one, sizeof one);
+}
+
 /* Who asked has itself nobody to spare but those it let in meanwhile. */
 static void make_room_for_others(struct worker *worker)
 {
@@ -379,6 +390,7 @@ static void *run(void *arg)
         clock_turn();
         upstream_pool_go_on(worker->house.pool);
         clients_go_on(&worker->house.clients);
+        requests_take_news(&worker->house);
         requests_reap(&worker->house);
         clients_reap(&worker->house.clients);
         upstream_pool_reap(worker->house.pool);
@@ -424,6 +436,9 @@ static bool make_house(struct worker *worker, const struct worker_options *optio
 
     house->wheel = &worker->wheel;
     house->limits = options->limits;
+    house->queues = options->queues;
+    house->home = &worker->home;
+    worker->home = (struct queue_home){ .ring = ring, .arg = worker };
     requests_know(house, snapshot_ref(options->snapshot), fleet_ref(options->fleet));
     house->is_draining = options->is_draining;
     house->nudge = options->nudge;
@@ -444,8 +459,9 @@ static bool make_house(struct worker *worker, const struct worker_options *optio
     return house->metrics && house->pool && clients_open(&house->clients) && requests_open(house);
 }
 
-static void worker_free(struct worker *worker)
+void worker_free(struct worker *worker)
 {
+    requests_take_news(&worker->house); /* of those that have ended */
     upstream_pool_free(worker->house.pool);
     (void)snapshot_unref(worker->house.snapshot);
     (void)fleet_unref(worker->house.fleet);
@@ -503,10 +519,8 @@ static struct mail *write_mail(struct worker *worker)
 
 static void send_mail(struct worker *worker)
 {
-    static const uint64_t one = 1;
-
     (void)pthread_mutex_unlock(&worker->lock);
-    (void)!write(worker->wake_fd, &one, sizeof one);
+    ring(worker);
 }
 
 void worker_update(struct worker *worker, struct snapshot *snapshot, struct fleet *fleet, unsigned max_connections)
@@ -550,5 +564,4 @@ void worker_end_now(struct worker *worker)
 void worker_join(struct worker *worker)
 {
     (void)pthread_join(worker->thread, NULL);
-    worker_free(worker);
 }

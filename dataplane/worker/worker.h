@@ -12,6 +12,7 @@
 struct fleet;
 struct limits;
 struct metrics;
+struct queues;
 struct snapshot;
 struct worker;
 
@@ -20,6 +21,7 @@ struct worker_options {
     size_t listener_count;
     struct limits *limits;
     struct metrics *metrics;
+    struct queues *queues;
     struct snapshot *snapshot; /* a reference is taken */
     struct fleet *fleet;       /* the same */
     unsigned max_connections;  /* as far as descriptors go */
@@ -44,5 +46,7 @@ void worker_make_room(struct worker *worker);
 void worker_drain(struct worker *worker);
 /* Ends what is still open, now. */
 void worker_end_now(struct worker *worker);
-/* Waits for the thread and frees. */
+/* Waits for the thread. What others decide about this worker's requests may still reach its letter box: it is freed
+ * when all have been joined. */
 void worker_join(struct worker *worker);
+void worker_free(struct worker *worker);

@@ -158,7 +158,7 @@ void stage_enter_again(struct job *job)
 {
     job->is_told = false;
     job->ends_us = 0;
-    ticket_take_again(job->ticket, job->stage->now_us);
+    ticket_take_again(job->ticket, false, job->stage->now_us);
     if (ticket_state(job->ticket) != TICKET_WAITING)
         note(job);
     stage_read(job->stage);

@@ -1,0 +1,75 @@
+/* What a fleet offers: the lists of its backends as one. */
+#include "backend.h"
+
+const struct listing *fleet_find(const struct fleet *fleet, struct slice normalised, struct catalog **ret_catalog)
+{
+    for (size_t i = 0; i < fleet->count; i++) {
+        struct catalog *catalog;
+        const struct listing *listing;
+        if (!fleet_rule_is_for(&fleet->rules[i], normalised))
+            continue;
+        catalog = backend_catalog(fleet->backends[i]);
+        listing = catalog_find(catalog, normalised);
+        if (listing) {
+            *ret_catalog = catalog;
+            return listing;
+        }
+        (void)catalog_unref(catalog);
+    }
+    return NULL;
+}
+
+bool fleet_knows_models(const struct fleet *fleet)
+{
+    bool knows_some = false;
+
+    for (size_t i = 0; i < fleet->count; i++) {
+        struct catalog *catalog;
+        bool is_known;
+        if (!backend_is_closed(fleet->backends[i]))
+            continue;
+        catalog = backend_catalog(fleet->backends[i]);
+        is_known = catalog != NULL;
+        (void)catalog_unref(catalog);
+        if (!is_known)
+            return false;
+        knows_some = true;
+    }
+    return knows_some;
+}
+
+/* False: no memory. */
+static bool add_offered(struct catalog *all, const struct fleet_rule *rule, const struct catalog *catalog)
+{
+    for (size_t i = 0; i < catalog->count; i++)
+        if (fleet_rule_is_for(rule, slice_of(catalog->listings[i].name)) &&
+            !catalog_add_copy(all, &catalog->listings[i]))
+            return false;
+    return true;
+}
+
+static struct catalog *put_together(const struct fleet *fleet)
+{
+    struct catalog *all = NULL;
+
+    for (size_t i = 0; i < fleet->count; i++) {
+        struct catalog *catalog = backend_catalog(fleet->backends[i]);
+        bool is_good = true;
+        if (!catalog)
+            continue;
+        if (!all)
+            all = catalog_new();
+        is_good = all && add_offered(all, &fleet->rules[i], catalog);
+        (void)catalog_unref(catalog);
+        if (!is_good)
+            return catalog_unref(all);
+    }
+    return all;
+}
+
+struct catalog *fleet_catalog(const struct fleet *fleet)
+{
+    if (fleet->count == 1 && !fleet->rules[0].model_count)
+        return backend_catalog(fleet->backends[0]);
+    return put_together(fleet);
+}
