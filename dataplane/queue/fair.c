@@ -7,8 +7,9 @@
 enum {
     FIRST_BUCKETS = 16,
     FIRST_TURNS = 8,
-    OWN_PART = 8,  /* a new value's part in a user's mean is 1/8 */
-    ALL_PART = 32, /* in the mean of all */
+    OWN_PART = 8,        /* a new value's part in a user's mean is 1/8 */
+    ALL_PART = 32,       /* in the mean of all */
+    FAIR_MOST_OWED = 64, /* rounds that corrections may hold a lane back by */
 };
 
 void fair_init(struct fair *fair)
@@ -59,18 +60,39 @@ static void idle_leave(struct fair *fair, struct user *user)
     fair->idle_count--;
 }
 
+static double pay_of(const struct user *user)
+{
+    return (double)FAIR_QUANTUM * user->weight;
+}
+
+static double paid_while_away(double balance, double rounds, double pay)
+{
+    return balance > pay ? fmax(pay, balance - rounds * pay) : fmin(pay, balance + rounds * pay);
+}
+
 /* Pays for the rounds that have passed. */
 static double balance_now(const struct fair *fair, struct user *user, enum queue_class class)
 {
     struct share *share = &user->shares[class];
-    uint64_t round = fair->lanes[class].round;
-    double most = (double)FAIR_QUANTUM * user->weight;
+    double rounds = (double)(fair->lanes[class].round - share->round), pay = pay_of(user);
 
-    if (share->round == round)
-        return share->balance;
-    share->balance = fmin(most, share->balance + (double)(round - share->round) * most);
-    share->round = round;
+    if (rounds > 0)
+        share->balance = share->place ? share->balance + rounds * pay : paid_while_away(share->balance, rounds, pay);
+    share->round = fair->lanes[class].round;
     return share->balance;
+}
+
+/* So much more has been charged to this user, who has a part in the round whether he has more waiting or not. */
+static void lane_goes_on(struct lane *lane, double tokens, const struct user *user, const struct share *share)
+{
+    double weights = (double)lane->weights + (share->place ? 0 : user->weight);
+
+    lane->progress = fmax(lane->progress + tokens / (FAIR_QUANTUM * weights), -FAIR_MOST_OWED);
+    if (lane->progress >= 1) {
+        uint64_t rounds = (uint64_t)lane->progress;
+        lane->round += rounds;
+        lane->progress -= (double)rounds;
+    }
 }
 
 static bool has_debt(const struct fair *fair, struct user *user)
@@ -219,6 +241,7 @@ static void turn_remove(struct lane *lane, enum queue_class class, struct user *
     uint32_t place = user->shares[class].place;
     struct turn last = lane->turns[--lane->users];
 
+    lane->weights -= user->weight;
     user->shares[class].place = 0;
     if (last.user != user)
         turn_settle(lane, class, place, last);
@@ -245,10 +268,23 @@ static uint64_t round_of(const struct fair *fair, struct user *user, enum queue_
     double balance = balance_now(fair, user, class);
     uint64_t round = fair->lanes[class].round;
 
-    return balance > 0 ? round : round + 1 + (uint64_t)(-balance / ((double)FAIR_QUANTUM * user->weight));
+    return balance > 0 ? round : round + 1 + (uint64_t)(-balance / pay_of(user));
 }
 
 /* ---- lines ---- */
+
+/* Tickets of the same user may come by keys of different weight. */
+static void user_weighs(struct fair *fair, struct user *user, unsigned weight)
+{
+    if (user->weight == weight)
+        return;
+    for (unsigned class = 0; class < QUEUE_CLASSES; class ++) {
+        (void)balance_now(fair, user, class); /* what has passed was paid by the old one */
+        if (user->shares[class].place)
+            fair->lanes[class].weights += (uint64_t)weight - user->weight;
+    }
+    user->weight = weight;
+}
 
 bool fair_enter(struct fair *fair, struct ticket *ticket)
 {
@@ -258,15 +294,17 @@ bool fair_enter(struct fair *fair, struct ticket *ticket)
 
     if (!share->waiting && !has_room(lane))
         return false;
-    user->weight = ticket->weight;
+    user_weighs(fair, user, ticket->weight);
     ticket->newer = NULL;
     ticket->older = share->newest;
     *(share->newest ? &share->newest->newer : &share->oldest) = ticket;
     share->newest = ticket;
     lane->waiting++;
-    if (share->waiting++ == 0)
-        turn_settle(lane, ticket->class, ++lane->users,
-                    (struct turn){ round_of(fair, user, ticket->class), lane->numbers++, user });
+    if (share->waiting++ == 0) {
+        struct turn turn = { round_of(fair, user, ticket->class), lane->numbers++, user };
+        lane->weights += user->weight;
+        turn_settle(lane, ticket->class, ++lane->users, turn);
+    }
     return true;
 }
 
@@ -283,6 +321,7 @@ static void leave_line(struct fair *fair, struct ticket *ticket)
 void fair_leave(struct fair *fair, struct ticket *ticket)
 {
     leave_line(fair, ticket);
+    (void)balance_now(fair, ticket->user, ticket->class); /* he waited until now */
     if (!ticket->user->shares[ticket->class].waiting)
         turn_remove(&fair->lanes[ticket->class], ticket->class, ticket->user);
 }
@@ -325,6 +364,7 @@ void fair_grant(struct fair *fair, struct ticket *next, unsigned batch_percent)
     next->is_charged = true;
     next->charged = fair_expects(fair, next);
     share->balance = balance_now(fair, user, next->class) - next->charged;
+    lane_goes_on(lane, next->charged, user, share);
     leave_line(fair, next);
     if (share->waiting)
         turn_settle(lane, next->class, 1, (struct turn){ round_of(fair, user, next->class), lane->numbers++, user });
@@ -341,6 +381,7 @@ static void correct(struct fair *fair, struct ticket *ticket, double actual)
     struct lane *lane = &fair->lanes[ticket->class];
 
     share->balance = balance_now(fair, user, ticket->class) + ticket->charged - actual;
+    lane_goes_on(lane, actual - ticket->charged, user, share);
     ticket->is_charged = false;
     if (share->place) {
         struct turn turn = lane->turns[share->place - 1];

@@ -4,12 +4,14 @@
  *
  * Every round pays each user FAIR_QUANTUM x weight tokens, and a turn grants one request: what it is expected to take
  * is charged at once, corrected by what it took when it ends. Who has tokens left goes to the end of this round, who is
- * in debt comes up again in the round that has paid it off. So a class is a heap of turns by (round, number): rounds in
- * which nobody has a turn are skipped, however many they are, and a newcomer has at most one turn of each other user
- * before him.
+ * in debt comes up again in the round that has paid it off. So a class is a heap of turns by (round, number), and a
+ * newcomer has at most one turn of each other user before him. A round is over when as much has been charged as it pays
+ * to all who wait, so that an endless flood of newcomers keeps nobody from his turn; and rounds in which nobody has a
+ * turn are skipped, however many.
  *
- * Debts are remembered while a user is away, worn off by the rounds that pass; credit never grows beyond one round's.
- * What found a free slot at once while nobody waited is not charged: it was in nobody's way.
+ * Debts are remembered while a user is away, worn off by the rounds that pass; credit is not gathered beyond one
+ * round's, and what more of it somebody had when he left fades as fast. What found a free slot at once while nobody
+ * waited is not charged: it was in nobody's way.
  */
 #pragma once
 #include <stdbool.h>
@@ -55,6 +57,8 @@ struct lane {
     uint32_t users, room;
     unsigned waiting; /* tickets */
     uint64_t round;   /* now */
+    double progress;  /* of the round: 1 ends it; negative after corrections */
+    uint64_t weights; /* of all users here */
     uint64_t numbers; /* given to turns so far */
 };
 

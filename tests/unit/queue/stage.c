@@ -27,7 +27,7 @@ void stage_open(struct stage *stage, unsigned sites, unsigned slots)
     stage->home.arg = stage;
     stage->queue = queues_find(stage->queues, SLICE("model:latest"));
     stage->queue->chance = 0x123456789abcdefu;
-    for (unsigned i = 0; i < sites; i++) {
+    for (unsigned i = 0; i < STAGE_SITES; i++) {
         const struct backend_rule rule = {
             .name = names[i], .host = "127.0.0.1", .port = 1, .authority = "127.0.0.1:1"
         };

@@ -308,6 +308,56 @@ TEST(interactive_ones_go_before_batch)
     stage_close(&stage);
 }
 
+TEST(an_endless_flood_of_newcomers_keeps_nobody_from_his_turn)
+{
+    struct stage stage;
+    unsigned turns = 0, newcomer = 100;
+
+    stage_open(&stage, 1, 1);
+    for (unsigned i = 0; i < 40; i++)
+        (void)stage_enter(&stage, 1, 1, 200, 1000);
+    for (unsigned i = 0; i < 20; i++)
+        (void)stage_enter(&stage, newcomer++, 1, 20, 100);
+    for (unsigned i = 0; i < 3000; i++) { /* 21 wait: each is to have a 21st of the tokens */
+        stage_end_one(&stage);
+        (void)stage_enter(&stage, newcomer++, 1, 20, 100);
+        turns += stage_next_end(&stage)->user == 1;
+    }
+    CHECK(turns > 3000 * 120 / 21 / 1200 * 8 / 10);
+    stage_send_all_home(&stage);
+    stage_close(&stage);
+}
+
+TEST(what_others_get_between_two_turns_of_one_is_bounded_by_their_rounds)
+{
+    enum { OTHERS = 20, WEIGHT = 4, MOST = 400 };
+    struct stage stage;
+    double between = 0, most = 0;
+    unsigned turns = 0;
+
+    stage_open(&stage, 1, 1);
+    for (unsigned i = 0; i < 10000; i++) {
+        struct job *job;
+        (void)stage_enter(&stage, i % OTHERS, WEIGHT, stage_pick(&stage, MOST / 2), 1 + stage_pick(&stage, MOST / 2));
+        if (i % 100 == 0)
+            (void)stage_enter(&stage, 99, 1, MOST / 2, MOST / 2);
+        if (i < 200)
+            continue;
+        job = stage_next_end(&stage);
+        between += job->user == 99 ? 0 : (double)(job->prompt + job->completion);
+        if (job->user == 99) {
+            most = between > most ? between : most;
+            between = 0;
+            turns++;
+        }
+        stage_end_one(&stage);
+    }
+    CHECK(turns >= 20);
+    CHECK(most <= OTHERS * ((double)MOST / FAIR_QUANTUM + 2) * FAIR_QUANTUM * WEIGHT);
+    stage_send_all_home(&stage);
+    stage_close(&stage);
+}
+
 TEST(thousands_of_users_come_and_go_and_the_longest_idle_are_forgotten)
 {
     struct stage stage;
