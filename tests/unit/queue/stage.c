@@ -132,6 +132,7 @@ struct job *stage_enter_as(struct stage *stage, unsigned user, unsigned weight, 
 
     *job = (struct job){ .next = stage->first,
                          .stage = stage,
+                         .number = stage->entered++,
                          .user = user,
                          .conversation = conversation,
                          .prompt = prompt,

@@ -14,6 +14,7 @@ struct job {
     struct job *next, *previous; /* on the stage */
     struct stage *stage;
     struct ticket *ticket;
+    unsigned number; /* as it entered, from 0 */
     unsigned user;
     unsigned site; /* runs there */
     uint64_t conversation;
@@ -38,6 +39,7 @@ struct stage {
     uint64_t chance;
     struct job *first;
     uint64_t grants;
+    unsigned entered;
     void (*on_granted)(struct job *job);
 };
 
