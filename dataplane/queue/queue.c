@@ -158,7 +158,7 @@ static void enter(struct queue *queue, struct ticket *ticket, int64_t now_us)
 
     ticket->user = fair_user(&queue->fair, ticket->hash, ticket->name);
     if (!ticket->user) {
-        refuse(ticket, TICKET_FULL);
+        refuse(ticket, TICKET_NO_MEMORY);
         return;
     }
     if (waiting_in_line(queue) || queue->first) {

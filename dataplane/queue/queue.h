@@ -4,7 +4,7 @@
  * between users.
  *
  *     ticket_take() ─► WAITING ─► GRANTED ─► ticket_give_back()
- *            └──► FULL, USER_FULL, NO_BACKEND ─┘        (from any state, exactly once)
+ *            └──► FULL, USER_FULL, NO_BACKEND, NO_MEMORY ─┘        (from any state, exactly once)
  *
  * Fair: deficit round robin between users, weighted by key, oldest first within a user, paid in tokens: what a request
  * is expected to take (learned per user and model) when it is granted, corrected by what it took when it ends (fair.h).
@@ -62,7 +62,14 @@ struct queue_home {
  * thread; to be called until NULL also when all tickets have been given back, so that the letters are gone. */
 void *queue_home_next(struct queue_home *home);
 
-enum ticket_state { TICKET_WAITING, TICKET_GRANTED, TICKET_FULL, TICKET_USER_FULL, TICKET_NO_BACKEND };
+enum ticket_state {
+    TICKET_WAITING,
+    TICKET_GRANTED,
+    TICKET_FULL,
+    TICKET_USER_FULL,
+    TICKET_NO_BACKEND,
+    TICKET_NO_MEMORY
+};
 
 struct ticket_wish {
     struct slice user; /* whom fairness is between; copied */

@@ -60,6 +60,10 @@ static struct queue *make(struct queues *queues, uint64_t hash, struct slice mod
             return NULL;
         }
         queue_see(queue, look);
+        if (queue->site_count < queues->fleet->count) { /* there was no memory for them */
+            queue_free(queue);
+            return NULL;
+        }
     }
     atomic_store_explicit(&queues->list[count], queue, memory_order_release);
     atomic_store_explicit(&queues->count, count + 1, memory_order_release);

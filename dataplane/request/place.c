@@ -154,6 +154,8 @@ enum verdict request_queued(struct request *req)
         return refuse_for_now(req, CAUSE_QUEUE_FULL);
     case TICKET_USER_FULL:
         return refuse_for_now(req, CAUSE_QUEUE_USER_FULL);
+    case TICKET_NO_MEMORY:
+        return request_refuse(req, CAUSE_NO_MEMORY);
     default:
         return request_refuse(req, CAUSE_BACKEND_DOWN);
     }

@@ -170,6 +170,7 @@ static void on_head(struct borrower *borrower, const struct http_head *head)
     struct slice type = http_field(head, HTTP_CONTENT_TYPE);
 
     req->backend_status = head->status;
+    ticket_answers(req->ticket, clock_us());
     (void)request_go(req, REQUEST_RELAYING);
     if (head->status == 200 && type.len && !slice_has(type, SLICE("json")))
         fail(req, CAUSE_UPSTREAM); /* a web page, say */
