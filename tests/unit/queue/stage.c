@@ -155,11 +155,13 @@ struct job *stage_enter(struct stage *stage, unsigned user, unsigned weight, uin
     return stage_enter_as(stage, user, weight, QUEUE_INTERACTIVE, 0, prompt, completion);
 }
 
-void stage_enter_again(struct job *job)
+void stage_enter_again(struct job *job, bool may_be_same)
 {
+    job->is_again = true;
+    job->may_be_same = may_be_same;
     job->is_told = false;
     job->ends_us = 0;
-    ticket_take_again(job->ticket, false, job->stage->now_us);
+    ticket_take_again(job->ticket, may_be_same, job->stage->now_us);
     if (ticket_state(job->ticket) != TICKET_WAITING)
         note(job);
     stage_read(job->stage);

@@ -23,6 +23,7 @@ struct job {
     int64_t entered_us, granted_us, ends_us; /* ends_us 0: does not run */
     uint64_t entered_at;                     /* grants by then */
     bool is_told;                            /* its letter has come, or none was needed */
+    bool is_again, may_be_same;              /* it was sent again, and may go where it failed */
 };
 
 struct stage {
@@ -57,7 +58,7 @@ struct job *stage_enter(struct stage *stage, unsigned user, unsigned weight, uin
 struct job *stage_enter_as(struct stage *stage, unsigned user, unsigned weight, enum queue_class class,
                            uint64_t conversation, uint64_t prompt, uint64_t completion);
 /* Its backend has failed it: once more, elsewhere. */
-void stage_enter_again(struct job *job);
+void stage_enter_again(struct job *job, bool may_be_same);
 /* Leaves, and is freed: a running one that has its tokens, any other one without. */
 void stage_leave(struct job *job, bool has_tokens);
 /* Reads all letters. */

@@ -111,7 +111,8 @@ static void check_work(const struct stage *stage)
         HOLDS(has_any);
         for (unsigned i = 0; i < stage->sites; i++) {
             const struct site *site = site_of(stage, i);
-            if (may_take(stage, i) && site->id != job->ticket->avoid && has_normal == (stage->sights[i].weight > 0))
+            if (may_take(stage, i) && site && site->id != job->ticket->avoid &&
+                has_normal == (stage->sights[i].weight > 0))
                 HOLDS(runs_at(stage, i) >= stage->sights[i].allowed);
         }
     }
@@ -121,12 +122,13 @@ static void check_work(const struct stage *stage)
 static void check_grant(struct job *granted)
 {
     const struct stage *stage = granted->stage;
+    const struct site *site = site_of(stage, granted->site);
 
     HOLDS(may_take(stage, granted->site));
     HOLDS(runs_at(stage, granted->site) <= stage->sights[granted->site].allowed);
-    HOLDS(site_of(stage, granted->site)->id != granted->ticket->avoid);
-    for (const struct job *job = stage->first; job && !granted->ticket->avoid; job = job->next)
-        if (job->user == granted->user && job->class == granted->class && !job->ticket->avoid && job->is_told == false)
+    HOLDS(site && site->id != granted->ticket->avoid);
+    for (const struct job *job = stage->first; job && !granted->is_again; job = job->next)
+        if (job->user == granted->user && job->class == granted->class && !job->is_again && !job->is_told)
             HOLDS(job->entered_us > granted->entered_us);
 }
 
@@ -195,8 +197,8 @@ static void end(struct stage *stage)
         return;
     if (job->ends_us > stage->now_us)
         stage->now_us = job->ends_us;
-    if (how == 0 && !job->ticket->avoid)
-        stage_enter_again(job);
+    if (how == 0 && !job->is_again)
+        stage_enter_again(job, stage_pick(stage, 2));
     else
         stage_leave(job, how > 1);
 }

@@ -131,7 +131,7 @@ static void go_on(struct request *request)
         }
         stop(request);
         request->worker->again++;
-        ticket_take_again(request->ticket, false, 1);
+        ticket_take_again(request->ticket, draw(request->worker, 2), 1);
         decided(request);
     } else if (request->is_running) {
         ticket_answers(request->ticket, 1);

@@ -235,7 +235,7 @@ TEST(one_that_is_sent_again_goes_before_all_others_and_not_where_it_failed)
     other = stage_enter(&stage, 2, 1, 10, 1000);
     CHECK(failed->site != other->site);
     waiting = stage_enter(&stage, 3, 1, 10, 100);
-    stage_enter_again(failed); /* its slot goes to the one that waits; it avoids it */
+    stage_enter_again(failed, false); /* its slot goes to the one that waits; it avoids it */
     CHECK_EQ(ticket_state(failed->ticket), TICKET_WAITING);
     CHECK_EQ(ticket_place(failed->ticket), 1);
     CHECK_EQ(ticket_state(waiting->ticket), TICKET_GRANTED);
@@ -257,13 +257,34 @@ TEST(one_that_is_sent_again_finds_a_free_slot_at_once_or_hears_that_there_is_no_
     stage_open(&stage, 2, 2);
     job = stage_enter(&stage, 1, 1, 10, 100);
     first = job->site;
-    stage_enter_again(job);
+    stage_enter_again(job, false);
     CHECK_EQ(ticket_state(job->ticket), TICKET_GRANTED);
     CHECK(job->site != first);
     stage_break(&stage, first, true);
     job = stage_enter(&stage, 1, 1, 10, 100);
-    stage_enter_again(job);
+    stage_enter_again(job, false);
     CHECK_EQ(ticket_state(job->ticket), TICKET_NO_BACKEND);
+    stage_send_all_home(&stage);
+    CHECK_EQ(atomic_load(&stage.queue->running), 0);
+    stage_close(&stage);
+}
+
+TEST(one_that_may_go_where_it_failed_does_so_only_when_no_other_can_take_it)
+{
+    struct stage stage;
+    struct job *job;
+    unsigned first;
+
+    stage_open(&stage, 2, 2);
+    job = stage_enter(&stage, 1, 1, 10, 100);
+    first = job->site;
+    stage_enter_again(job, true);
+    CHECK(job->site != first);
+    stage_break(&stage, first, true);
+    first = job->site;
+    stage_enter_again(job, true);
+    CHECK_EQ(ticket_state(job->ticket), TICKET_GRANTED);
+    CHECK_EQ(job->site, first);
     stage_send_all_home(&stage);
     CHECK_EQ(atomic_load(&stage.queue->running), 0);
     stage_close(&stage);
@@ -283,7 +304,7 @@ TEST(what_was_lost_on_the_way_is_not_paid_for_twice)
     CHECK_EQ(ticket_state(job->ticket), TICKET_GRANTED);
     CHECK(job->ticket->is_charged);
     balance = job->ticket->user->shares[QUEUE_INTERACTIVE].balance;
-    stage_enter_again(job);
+    stage_enter_again(job, false);
     stage_end_one(&stage);
     CHECK_EQ(ticket_state(job->ticket), TICKET_GRANTED);
     CHECK(job->ticket->user->shares[QUEUE_INTERACTIVE].balance == balance);
