@@ -15,7 +15,7 @@
 enum {
     MAX_HEAD_BYTES = 16 << 10,
     MAX_ANSWER_BYTES = 1 << 20,
-    MAX_REFUSAL_BYTES = 300, /* of what a stranger says, in our sentence */
+    MAX_REFUSAL_BYTES = 300, /* of what is answered instead, in our sentence */
     READ_BYTES = 16 << 10
 };
 
@@ -25,7 +25,7 @@ struct asking {
     int fd;
     struct text got; /* as it came: 0 - done - not looked at - len */
     size_t scanned, done;
-    bool has_head, is_plain;
+    bool has_head;
     unsigned status;
     struct http_body body;
 };
@@ -156,7 +156,6 @@ static enum http_result take_head(struct asking *asking, const char **ret_why)
         return result;
     asking->has_head = true;
     asking->status = head.status;
-    asking->is_plain = slice_starts(http_field(&head, HTTP_CONTENT_TYPE), SLICE("text/plain"));
     asking->done = head.bytes;
     http_body_init(&asking->body, head.framing, head.content_length);
     return HTTP_DONE;
@@ -228,16 +227,13 @@ static void make_harmless(struct text *out)
     }
 }
 
-/* Anything but 200. Ours is a sentence; what a stranger says is quoted. */
+/* Anything but 200, by whomever: its first line, for a web page has many. */
 static enum err refused(const struct asking *asking, const struct text *out, struct text *why)
 {
-    struct slice said = text_slice(out);
+    struct slice said = { text_string(out), strcspn(text_string(out), "\n") };
 
     said.len = utf8_cut(said, MAX_REFUSAL_BYTES);
-    while (said.len && said.at[said.len - 1] == '\n')
-        said.len--;
-    if (!asking->is_plain)
-        text_printf(why, "%s (operator_listen) answered %u: ", asking->endpoint->text, asking->status);
+    text_printf(why, "%s (operator_listen) answered %u: ", asking->endpoint->text, asking->status);
     text_add_slice(why, said);
     return ERR_REFUSED;
 }
