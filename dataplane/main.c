@@ -6,16 +6,20 @@
 #include <unistd.h>
 
 #include "gateway.h"
+#include "operator.h"
 #include "request.h"
 #include "snapshot.h"
 #include "text.h"
 
 static const char default_file[] = "/etc/qwen-gateway/config.yaml";
 
+enum { EXPLAIN_PATIENCE_MS = 5000 };
+
 enum action { RUN, CHECK, PRINT_CONFIG };
 
 static const char usage[] =
     "usage: qwen-gateway [--config FILE] [--check | --print-config]\n"
+    "       qwen-gateway --explain MODEL [--config FILE]\n"
     "       qwen-gateway --hash-key < FILE\n"
     "\n"
     "Stands in front of Ollama: keys, whitelists, limits, OpenAI's API, a log line a request.\n"
@@ -23,6 +27,10 @@ static const char usage[] =
     "  --config FILE    the configuration (default /etc/qwen-gateway/config.yaml)\n"
     "  --check          read and check the configuration, say what is wrong, and exit (0 good, 2 refused)\n"
     "  --print-config   print every setting with its value and where it came from, keys masked\n"
+    "  --explain MODEL  ask the gateway that runs with that configuration what a request for the model would meet "
+    "now:\n"
+    "                   which backends could take it, their scores, who waits, and why it would go where (1: no "
+    "answer)\n"
     "  --hash-key       read a key from standard input and print it as valid_keys takes it: sha256:HEX\n"
     "  --settings       print every setting with its default and meaning, and exit\n"
     "  --states         print the life of a request as a graph for dot\n"
@@ -130,20 +138,43 @@ static int run(const char *file, enum action action)
     return status;
 }
 
+/* The file says only where to ask: what the gateway answers is from what it has read itself. */
+static int explain(const char *file, const char *model)
+{
+    struct text why, out;
+    struct snapshot *snapshot;
+    int status;
+
+    text_init(&why, 4096);
+    text_init(&out, 4 << 20);
+    snapshot = snapshot_load(file, &why, NULL);
+    if (!snapshot)
+        status = GATEWAY_REFUSED;
+    else if (operator_explain(&snapshot->settings.operator_listen, slice_of(model), EXPLAIN_PATIENCE_MS, &out, &why))
+        status = GATEWAY_FAILED;
+    else
+        status = EXIT_SUCCESS;
+    if (status == EXIT_SUCCESS)
+        status = print(&out);
+    else {
+        fprintf(stderr, "qwen-gateway: %s\n", text_string(&why));
+        text_release(&out);
+    }
+    (void)snapshot_unref(snapshot);
+    text_release(&why);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "config", required_argument, NULL, 'c' },
-        { "check", no_argument, NULL, 'k' },
-        { "print-config", no_argument, NULL, 'p' },
-        { "hash-key", no_argument, NULL, 'H' },
-        { "settings", no_argument, NULL, 's' },
-        { "states", no_argument, NULL, 'S' },
-        { "version", no_argument, NULL, 'v' },
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
+        { "config", required_argument, NULL, 'c' }, { "check", no_argument, NULL, 'k' },
+        { "print-config", no_argument, NULL, 'p' }, { "explain", required_argument, NULL, 'e' },
+        { "hash-key", no_argument, NULL, 'H' },     { "settings", no_argument, NULL, 's' },
+        { "states", no_argument, NULL, 'S' },       { "version", no_argument, NULL, 'v' },
+        { "help", no_argument, NULL, 'h' },         { NULL, 0, NULL, 0 },
     };
-    const char *file = default_file;
+    const char *file = default_file, *model = NULL;
     enum action action = RUN;
     int option;
 
@@ -157,6 +188,9 @@ int main(int argc, char **argv)
             break;
         case 'p':
             action = PRINT_CONFIG;
+            break;
+        case 'e':
+            model = optarg;
             break;
         case 'H':
             return hash_key();
@@ -179,5 +213,5 @@ int main(int argc, char **argv)
         fprintf(stderr, "qwen-gateway: unexpected argument \"%s\"; try --help\n", argv[optind]);
         return GATEWAY_REFUSED;
     }
-    return run(file, action);
+    return model ? explain(file, model) : run(file, action);
 }

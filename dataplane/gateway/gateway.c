@@ -19,6 +19,7 @@
 #include "backend.h"
 #include "clock.h"
 #include "descriptors.h"
+#include "explain.h"
 #include "health.h"
 #include "limit.h"
 #include "listener.h"
@@ -185,6 +186,13 @@ static void print_metrics(void *arg, struct text *out)
     metrics_print(gateway->metrics, &gauges, out);
     free(backends);
     free(queues);
+}
+
+static unsigned explain(void *arg, struct slice model, struct text *out)
+{
+    const struct gateway *gateway = arg;
+
+    return explain_model(gateway->snapshot, gateway->fleet, gateway->queues, model, clock_us(), out);
 }
 
 /* ---- reloading ---- */
@@ -453,6 +461,7 @@ static bool open_control(struct gateway *gateway, struct text *why)
         .socket = gateway->operator_socket,
         .print_metrics = print_metrics,
         .readiness = readiness,
+        .explain = explain,
         .knows_host = knows_operator_host,
         .arg = gateway,
     };

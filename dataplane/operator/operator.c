@@ -138,8 +138,8 @@ static void on_other(struct evhttp_request *request, void *arg)
 {
     if (may_ask(request, arg))
         answer(request, 404, "application/json",
-               SLICE("{\"error\":\"there is nothing at this path; the operator's listener has /metrics, /healthz and "
-                     "/readyz\"}"));
+               SLICE("{\"error\":\"there is nothing at this path; the operator's listener has /metrics, /healthz, "
+                     "/readyz and /explain\"}"));
 }
 
 static bool is_unix(int socket)

@@ -187,7 +187,7 @@ static const struct conf_row rows[] = {
       .help = "where callers connect; `:PORT` is IPv4 and IPv6; who comes through a unix socket counts as ::1" },
     { "operator_listen", CONF_OWN, SETTING(operator_listen), "127.0.0.1:18790", .read = endpoint_read,
       .print = endpoint_print, .form = ENDPOINT_FORM,
-      .help = "where the operator reads /metrics, /healthz and /readyz; nothing there changes anything" },
+      .help = "where the operator reads /metrics, /healthz, /readyz and /explain; nothing there changes anything" },
     { "ollama_api", CONF_OWN, FIELD(backends), "http://localhost:11434", .read = ollama_api_read,
       .print = ollama_api_print, .is_live = true, .form = "http://HOST[:PORT]",
       .help = "where the one Ollama listens; without a port it is 80, as in every URL" },
