@@ -26,7 +26,7 @@ def test_the_eight_fields_and_what_follows(gateway, fake):
     assert (it["method"], it["path"], it["status"]) == ("POST", "/v1/chat/completions", "200")
     assert (it["model"], it["stream"], it["finish"]) == (MODEL, "1", "stop")
     assert (it["prompt_chars"], it["prompt_tokens"], it["completion_tokens"]) == ("3", "22", "17")
-    assert int(it["ttft_ms"]) >= 0
+    assert int(it["ttft_ms"]) >= 0 and int(it["queue_ms"]) >= 0
     assert re.fullmatch(r"\d+\.\d{3}", it["response_time"])
     said = datetime.datetime.strptime(it["time"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc)
     assert abs((datetime.datetime.now(datetime.timezone.utc) - said).total_seconds()) < 60
@@ -57,6 +57,7 @@ REFUSALS = [
 def test_a_refusal_says_why(gateway, fields, status, why):
     it = gateway.line_of(gateway.chat(**fields))
     assert (it["status"], it["why"]) == (status, why)
+    assert "queue_ms" not in it  # it never came so far as to ask for a slot
 
 
 def test_a_stranger_is_an_exclamation_mark_and_the_address(gateway):
@@ -126,7 +127,7 @@ def test_json_has_the_same_names_and_numbers_as_numbers(start_gateway, fake):
     assert it["user"] == "key1" and it["key"] == "key1" and it["address"] == "127.0.0.1"
     assert (it["method"], it["path"], it["status"]) == ("POST", "/v1/chat/completions", 200)
     assert (it["prompt_tokens"], it["completion_tokens"], it["prompt_chars"]) == (22, 17, 2)
-    assert isinstance(it["response_time"], float) and isinstance(it["ttft_ms"], int)
+    assert isinstance(it["response_time"], float) and isinstance(it["ttft_ms"], int) and isinstance(it["queue_ms"], int)
     assert it["model"] == MODEL and it["finish"] == "stop"
     refused = gateway.line_of(gateway.chat(key="wrong"))
     assert (refused["status"], refused["why"]) == (401, "invalid_api_key")

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from fake import last_line, line
-from gateway import KEY
+from gateway import KEY, MODEL
 from processes import free_port
 from wire import wait_for
 
@@ -83,6 +83,31 @@ def test_histograms_are_cumulative(gateway):
             assert buckets == sorted(buckets) and buckets[-1][0] == float("inf")
             assert [count for _, count in buckets] == sorted(count for _, count in buckets)
             assert buckets[-1][1] == gateway.metric(f"{name}_count", **dict(rest))
+
+
+def test_waits_are_told_by_class_and_are_those_of_the_log(start_gateway, start_fake):
+    ollama = start_fake()
+    entries = [{"key": "day-key-0123456789", "name": "day"}, {"key": "night-key-0123456789", "name": "night", "class": "batch"}]
+    gateway = start_gateway(ollama, ollama_api=None, auth={"valid_keys": entries},
+                            backends=[{"name": "gpu1", "url": ollama.url, "slots": 1}])
+    ollama.script(silent=True)
+    holder = gateway.open_chat(key=entries[0]["key"])
+    ollama.wait_chats(1, "running")
+    assert gateway.metric("queue_wait_seconds_count", model=MODEL) == 1
+    wires = [gateway.open_chat(key=entry["key"]) for entry in entries]
+    for which in ("interactive", "batch"):
+        wait_for(lambda: gateway.metric("queue_waiting", model=MODEL, **{"class": which}) == 1)
+    assert gateway.metric("queue_users_waiting") == 2 and gateway.metric("queue_running") == 1
+    holder.close()
+    lines = [gateway.line_of(wire.answer()) for wire in wires]
+    for which, line, count in (("interactive", lines[0], 2), ("batch", lines[1], 1)):
+        labels = {"model": MODEL, "class": which}
+        assert gateway.metric("queue_wait_seconds_count", **labels) == gateway.metric("queue_granted_total", **labels) == count
+        assert gateway.metric("queue_wait_seconds_bucket", le="+Inf", **labels) == count
+        told_ms = gateway.metric("queue_wait_seconds_sum", **labels) * 1000
+        assert int(line["queue_ms"]) <= told_ms < int(line["queue_ms"]) + 20  # the holder did not wait, or nearly so
+    assert gateway.metric("queue_wait_seconds_bucket", le="0.005", **{"class": "interactive"}) >= 1
+    assert gateway.metric("queue_waiting") == 0 == gateway.metric("queue_abandoned_total")
 
 
 def test_in_flight_rises_and_falls(gateway, fake):
