@@ -183,7 +183,8 @@ struct residents *residents_parse_ps(struct slice body);
 
 /*
  * Findings. Each is said in the log once when it begins, with `detail` (may be NULL) in brackets, and once when it has
- * passed. Any thread; a short lock. At most BACKEND_MAX_FINDINGS at a time: what is beyond waits until others pass.
+ * passed, with `detail` in place of how that usually comes about. Any thread; a short lock. At most
+ * BACKEND_MAX_FINDINGS at a time: what is beyond waits until others pass.
  */
 void backend_finds(struct backend *backend, enum finding finding, struct slice model, bool is_so, const char *detail);
 /* Calls `tell` for each that holds now, with the lock held: it only takes notes. */

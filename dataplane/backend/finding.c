@@ -94,7 +94,7 @@ void backend_finds(struct backend *backend, enum finding finding, struct slice m
         log_warn("backend %s: %.*s %s%s%s%s: %s", backend->name, (int)model.len, model.at, rows[finding].what,
                  detail ? " (" : "", detail ? detail : "", detail ? ")" : "", rows[finding].advice);
     else if (is_news)
-        log_info("backend %s: %.*s %s", backend->name, (int)model.len, model.at, rows[finding].over);
+        log_info("backend %s: %.*s %s", backend->name, (int)model.len, model.at, detail ? detail : rows[finding].over);
 }
 
 void backend_findings(struct backend *backend, void (*tell)(void *arg, enum finding finding, struct slice model),

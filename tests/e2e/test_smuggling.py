@@ -370,7 +370,7 @@ def test_a_request_ends_where_all_see_it_end(door, fake, books, which, is_in_pie
     lines = books.lines()
     assert [int(line["status"]) for line in lines] == statuses + [200] * is_next_answered
     assert not [line for line in lines if "hidden" in line["path"]]
-    assert {request["path"] for request in fake.seen(None)} <= {"/api/chat", "/api/tags", "/api/show", "/api/version"}
+    assert {request["path"] for request in fake.seen(None)} <= {"/api/chat", "/api/ps", "/api/tags", "/api/show", "/api/version"}
 
 
 @pytest.mark.parametrize("size", ["100000000", "7fffffffffffffff"], ids=["4 GiB", "half of all"])

@@ -84,6 +84,12 @@ TEST(a_finding_is_said_when_it_begins_and_when_it_has_passed)
     CHECK_EQ(times(said.text, "\n"), 1);
     CHECK(strstr(said.text, "backend gpu1: qwen3:32b is no longer partly on the CPU"));
     check_findings(backend, "");
+
+    listen_in(&said);
+    backend_finds(backend, FINDING_PARTLY_ON_CPU, SLICE("qwen3:32b"), true, NULL);
+    backend_finds(backend, FINDING_PARTLY_ON_CPU, SLICE("qwen3:32b"), false, "is not loaded any more");
+    listen_no_more(&said);
+    CHECK(strstr(said.text, "backend gpu1: qwen3:32b is not loaded any more"));
     (void)backend_unref(backend);
 }
 
