@@ -33,6 +33,7 @@
 #include "scrape.h"
 #include "service.h"
 #include "snapshot.h"
+#include "standing.h"
 #include "worker.h"
 
 enum {
@@ -136,11 +137,11 @@ static void on_probe_news(void *arg)
         worker_look_again(gateway->workers[i]);
 }
 
-static unsigned readiness(void *arg, struct slice *ret_body)
+static unsigned readiness(void *arg, struct text *out)
 {
     struct gateway *gateway = arg;
 
-    return health_readiness(gateway->fleet, atomic_load(&gateway->is_draining), ret_body);
+    return health_report(gateway->fleet, atomic_load(&gateway->is_draining), out);
 }
 
 /* The control thread's, like the snapshot of that moment. */
@@ -168,6 +169,7 @@ static void count_breakers(struct gateway *gateway)
 static void print_metrics(void *arg, struct text *out)
 {
     struct gateway *gateway = arg;
+    struct standing standing;
     struct metrics_gauges gauges = {
         .connections_open = connections_open(gateway->limits),
         .body_bytes = body_bytes(gateway->limits),
@@ -183,7 +185,9 @@ static void print_metrics(void *arg, struct text *out)
     gauges.backends = backends;
     gauges.queues = queues;
     count_breakers(gateway);
+    standing_take(&standing, gateway->fleet, &gauges);
     metrics_print(gateway->metrics, &gauges, out);
+    standing_release(&standing);
     free(backends);
     free(queues);
 }

@@ -1,6 +1,7 @@
 #include "health.h"
 
 #include "backend.h"
+#include "json.h"
 
 unsigned health_readiness(const struct fleet *fleet, bool is_draining, struct slice *ret_body)
 {
@@ -16,4 +17,38 @@ unsigned health_readiness(const struct fleet *fleet, bool is_draining, struct sl
     else
         *ret_body = SLICE("{\"status\":\"not ready\",\"reason\":\"no_backend\"}");
     return is_ready && !is_draining ? 200 : 503;
+}
+
+/* Where the next finding goes. */
+struct report {
+    struct text *out;
+    struct slice backend;
+    bool has_some;
+};
+
+static void add_finding(void *arg, enum finding finding, struct slice model)
+{
+    struct report *report = arg;
+
+    text_add_string(report->out, report->has_some ? ",{\"backend\":" : ",\"findings\":[{\"backend\":");
+    report->has_some = true;
+    json_add_string(report->out, report->backend);
+    text_add_literal(report->out, ",\"model\":");
+    json_add_string(report->out, model);
+    text_printf(report->out, ",\"finding\":\"%s\"}", finding_word(finding));
+}
+
+unsigned health_report(const struct fleet *fleet, bool is_draining, struct text *out)
+{
+    struct report report = { .out = out };
+    struct slice body;
+    unsigned status = health_readiness(fleet, is_draining, &body);
+
+    text_add(out, body.at, body.len - 1); /* without its closing brace */
+    for (size_t i = 0; i < fleet->count; i++) {
+        report.backend = slice_of(fleet->backends[i]->name);
+        backend_findings(fleet->backends[i], add_finding, &report);
+    }
+    text_add_string(out, report.has_some ? "]}" : "}");
+    return status;
 }

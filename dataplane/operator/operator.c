@@ -19,6 +19,7 @@ enum {
     MAX_BODY_BYTES = 4096,
     TIMEOUT_S = 30,
     MAX_METRICS_BYTES = 16 << 20,
+    MAX_READINESS_BYTES = 16 << 20,
     ACCEPT_PAUSE_US = 100000
 };
 
@@ -97,13 +98,15 @@ static void on_healthz(struct evhttp_request *request, void *arg)
 static void on_readyz(struct evhttp_request *request, void *arg)
 {
     struct operator* operator= arg;
-    struct slice body;
+    struct text out;
     unsigned status;
 
     if (!may_ask(request, operator))
         return;
-    status = operator->options.readiness(operator->options.arg, &body);
-    answer(request, status, "application/json", body);
+    text_init(&out, MAX_READINESS_BYTES);
+    status = operator->options.readiness(operator->options.arg, &out);
+    answer(request, out.err ? 503 : status, "application/json", text_slice(&out));
+    text_release(&out);
 }
 
 static void explain(struct evhttp_request *request, const struct operator* operator, const char * model)

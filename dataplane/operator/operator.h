@@ -18,7 +18,7 @@ struct operator_options {
     struct event_base *base;
     int socket; /* listening; taken over */
     void (*print_metrics)(void *arg, struct text *out);
-    unsigned (*readiness)(void *arg, struct slice *ret_body);
+    unsigned (*readiness)(void *arg, struct text *out); /* the status, and its body */
     /* GET /explain?model=NAME: what a request for it would meet now, lines for people. 200; or 404 with one sentence.
      * NULL: there is nothing at that path. */
     unsigned (*explain)(void *arg, struct slice model, struct text *out);

@@ -78,10 +78,10 @@ static void nothing_to_print(void *arg, struct text *out)
     (void)out;
 }
 
-static unsigned not_ready(void *arg, struct slice *ret_body)
+static unsigned not_ready(void *arg, struct text *out)
 {
     (void)arg;
-    *ret_body = SLICE("{}");
+    text_add_literal(out, "{}");
     return 503;
 }
 
