@@ -165,3 +165,16 @@ def test_what_a_new_configuration_adds_is_loaded_while_callers_are_served(start,
     load = [request for request in ollama.seen() if request.get("is_load")][-1]
     assert load["outcome"] == "running"
     gateway.wait_log("backend gpu1: slow:latest is loaded, after", 10)
+
+
+def test_callers_go_to_the_backend_that_is_warm_while_another_loads(start_gateway, start_fake):
+    warm, cold = start_fake(), start_fake("--cold", "--load-ms", "2500")
+    gateway = start_gateway(warm, ollama_api=None, models=ONE,
+                            backends=[{"name": "cold", "url": cold.url, "weight": 100}, {"name": "warm", "url": warm.url}])
+    for _ in range(20):
+        assert gateway.chat("say:x").content == "x"
+    assert loads(cold) == ["qwen3:32b"] and cold.stats()["requests"] == 0
+    assert gateway.metric("backend_state", backend="cold", state="warming") == 1
+    gateway.wait_log("backend cold: qwen3:32b is loaded, after", 10)
+    wait_for(lambda: gateway.chat("say:x").status == 200 and cold.stats()["requests"], 10, "a chat at the one that was cold")
+    assert_loaded_before_the_first_chat(cold, "qwen3:32b")
