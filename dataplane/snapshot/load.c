@@ -171,6 +171,32 @@ struct snapshot *snapshot_parse(const char *file, struct slice yaml, struct text
     return snapshot;
 }
 
+/*
+ * The C library copies through the vector registers, and bytes of the file stay there. When a library's call to another
+ * is bound for the first time, the loader saves them on the stack, at whatever depth that happens to be.
+ */
+__attribute__((noinline)) static void wipe_registers(void) /* all of these are the caller's to save */
+{
+#ifdef __x86_64__
+#define ZERO(n) "vpxord %zmm" #n ", %zmm" #n ", %zmm" #n "\n\t"
+    if (__builtin_cpu_supports("avx512f"))
+        __asm__ volatile(ZERO(16) ZERO(17) ZERO(18) ZERO(19) ZERO(20) ZERO(21) ZERO(22) ZERO(23) ZERO(24) ZERO(25)
+                             ZERO(26) ZERO(27) ZERO(28) ZERO(29) ZERO(30) ZERO(31));
+#undef ZERO
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("vzeroall"); /* 0 to 15 */
+#endif
+}
+
+/* What the functions that read the file have left behind. */
+__attribute__((noinline)) static void wipe_traces(void)
+{
+    char stack[64 << 10];
+
+    explicit_bzero(stack, sizeof stack);
+    wipe_registers();
+}
+
 struct snapshot *snapshot_load(const char *file, struct text *why, struct text *warnings)
 {
     struct conf *conf = conf_open(file, why);
@@ -181,6 +207,7 @@ struct snapshot *snapshot_load(const char *file, struct text *why, struct text *
         warn_of_place(conf, snapshot, warnings);
     }
     conf_free(conf);
+    wipe_traces();
     return snapshot;
 }
 
