@@ -142,8 +142,12 @@ static void stand_in_line(struct queue *queue, struct ticket *ticket, int64_t no
         refuse(ticket, TICKET_USER_FULL);
         return;
     }
-    if (waiting_in_line(queue) >= queue->rules.max_waiting || !fair_enter(&queue->fair, ticket)) {
+    if (waiting_in_line(queue) >= queue->rules.max_waiting) {
         refuse(ticket, TICKET_FULL);
+        return;
+    }
+    if (!fair_enter(&queue->fair, ticket)) {
+        refuse(ticket, TICKET_NO_MEMORY);
         return;
     }
     fair_hold(&queue->fair, ticket->user);

@@ -62,6 +62,15 @@ static struct site *site_new(struct queue *queue, const struct sight *sight)
     return site;
 }
 
+/* Whatever it was suspected of: that was with other slots. */
+static void site_acquit(struct queue *queue, struct site *site)
+{
+    if (site->has_finding)
+        look_finds_fewer(site->backend, queue->model, false, 0);
+    site->has_finding = false;
+    site->seen = 0;
+}
+
 static void site_free(struct queue *queue, struct site *site)
 {
     unsigned last = --queue->site_count;
@@ -96,7 +105,7 @@ static void site_see(struct queue *queue, struct site *site, const struct sight 
     site->is_known = true;
     site->may = sight->may;
     if (site->slots != sight->slots)
-        site->seen = 0;
+        site_acquit(queue, site);
     site->slots = sight->slots;
     view->weight = sight->weight;
     view->slots = sight->allowed;
@@ -109,7 +118,7 @@ static void count_parallel(struct queue *queue)
 
     for (unsigned i = 0; i < queue->site_count; i++) {
         running += queue->views[i].running;
-        if (queue->sites[i]->may && queue->views[i].slots != UINT_MAX)
+        if (queue->sites[i]->may && queue->views[i].slots != UINT_MAX && look_takes(queue->sites[i]->backend))
             slots += queue->views[i].slots;
     }
     atomic_store_explicit(&queue->parallel, (unsigned)(slots > running ? slots : running), memory_order_relaxed);

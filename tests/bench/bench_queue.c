@@ -12,7 +12,7 @@
 #include "queue_parts.h"
 #include "snapshot.h"
 
-enum { ROUNDS = 9, ROUND_US = 30000, USERS = 1000, WAITING = 5000, SITES = 3, MOST_THREADS = 8 };
+enum { ROUNDS = 60, ROUND_US = 5000, USERS = 1000, WAITING = 5000, SITES = 3, MOST_THREADS = 8 };
 
 static struct queues *queues;
 static struct queue *queue;

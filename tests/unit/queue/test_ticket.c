@@ -429,6 +429,11 @@ TEST(a_backend_that_runs_fewer_at_once_than_its_slots_is_found_out_and_one_that_
     check_findings(&stage, "fewer_slots model:latest;");
     run_for(&stage, 3, 6);
     check_findings(&stage, "");
+    run_for(&stage, 1, 10);
+    check_findings(&stage, "fewer_slots model:latest;");
+    stage.sights[0].slots = stage.sights[0].allowed = 1; /* the operator has believed it */
+    stage_look(&stage);
+    check_findings(&stage, "");
     stage_send_all_home(&stage);
     stage_close(&stage);
 }
