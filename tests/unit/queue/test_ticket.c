@@ -90,7 +90,7 @@ TEST(a_place_is_given_up_at_once_wherever_it_is_in_the_line)
 TEST(a_granted_ticket_that_is_given_back_before_its_letter_was_read_is_never_heard_of_again)
 {
     struct stage stage;
-    struct queue_home home = { 0 };
+    struct queue_home home = { .ring = NULL };
     struct ticket_wish wish = { .user = SLICE("user"), .weight = 1 };
     struct ticket *first, *second, *third;
     int owner;
@@ -115,7 +115,7 @@ TEST(a_granted_ticket_that_is_given_back_before_its_letter_was_read_is_never_hea
 TEST(another_homes_thread_is_rung_once_until_it_has_read_its_letters)
 {
     struct stage stage;
-    struct queue_home home = { 0 };
+    struct queue_home home = { .ring = NULL };
     struct ticket_wish wish = { .user = SLICE("user"), .weight = 1 };
     struct job *jobs[3];
     struct ticket *theirs[3];
