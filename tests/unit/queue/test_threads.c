@@ -10,7 +10,7 @@
 #include "check.h"
 #include "stage.h"
 
-enum { WORKERS = 4, SLOTS = 3, SITES = 2, MOST_OPEN = 16, STUCK_MS = 60000 };
+enum { WORKERS = 4, SLOTS = 3, SITES = 2, MOST_OPEN = 16, STUCK_MS = 30000 };
 #ifdef QG_SANITIZED
 enum { REQUESTS = 10000 };
 #else
@@ -163,7 +163,7 @@ static bool has_more(const struct worker *worker, bool *ret_only_waits)
     *ret_only_waits = true;
     for (unsigned i = 0; i < MOST_OPEN; i++) {
         has_open |= worker->open[i].ticket != NULL;
-        *ret_only_waits &= worker->open[i].ticket && !worker->open[i].is_running;
+        *ret_only_waits &= worker->open[i].ticket ? !worker->open[i].is_running : worker->begun == REQUESTS;
     }
     return has_open || worker->begun < REQUESTS;
 }
