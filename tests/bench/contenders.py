@@ -240,8 +240,8 @@ class Gateway(Proxy):
     def fits(self, job):
         return job.load in self.loads
 
-    def command(self, bench, job, folder, port, backend_port):
-        settings = {
+    def settings(self, bench, folder, port, backend_port):
+        return {
             "listen": f"127.0.0.1:{port}",
             "operator_listen": f"unix:{folder}/operator.sock",
             "workers": self.workers,
@@ -254,6 +254,9 @@ class Gateway(Proxy):
             **({"core_dumps": True} if os.geteuid() else {}),  # else only root may ask how much memory it takes
             **({"seccomp": "none"} if bench.options.wrap else {}),  # valgrind asks the kernel for more than we do
         }
+
+    def command(self, bench, job, folder, port, backend_port):
+        settings = self.settings(bench, folder, port, backend_port)
         config = folder / "config.yaml"
         config.touch(0o600)
         config.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()))
