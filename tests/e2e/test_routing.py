@@ -1,6 +1,5 @@
 """Several backends: who gets what, and what happens to whom when one of them fails."""
 
-import threading
 import time
 
 import pytest
@@ -218,38 +217,3 @@ def test_with_nobody_left_the_caller_is_told_at_once(fleet):
     answer = ask(gateway).answer()
     assert (answer.status, answer.code) == (503, "backend_unavailable")
     assert gateway.get("/readyz", key=None).json["reason"] == "no_backend"
-
-
-def test_no_request_fails_while_backends_come_and_go_one_at_a_time(fleet):
-    """Killed and started again in turn under load: what had not begun to answer is served, and each once."""
-    gateway, fakes = fleet({f"gpu{n}": {"slots": 4} for n in range(3)}, slow_start="500ms")
-    stop, failures, served = threading.Event(), [], []
-
-    def caller(number):
-        turn = 0
-        while not stop.is_set():
-            turn += 1
-            wire = ask(gateway, "tokens:2", f"{number}-{turn}")
-            answer = wire.answer(may_be_cut=True)
-            wire.close()
-            (served if answer.status == 200 and answer.content == " r0 r1" else failures).append((f"{number}-{turn}", answer))
-
-    threads = [threading.Thread(target=caller, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    delivered = []
-    for fake in list(fakes.values()):
-        enough = len(served) + 40
-        wait_for(lambda: len(served) >= enough, 20, "forty more answers")
-        delivered += tags(fake)
-        fake.kill()
-        enough = len(served) + 40
-        wait_for(lambda: len(served) >= enough, 20, "forty more answers without it")
-        fake.start()
-        wait_for(lambda: gateway.metric("backend_up") == 3, 10, "it is back")
-    stop.set()
-    for thread in threads:
-        thread.join()
-    began = [(tag, answer) for tag, answer in failures if answer.status == 200]
-    assert not failures, (len(began), failures[:3])
-    assert gateway.metric("queue_running") == 0
