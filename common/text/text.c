@@ -135,7 +135,9 @@ bool text_reserve(struct text *text, size_t more)
     wanted = text->len + more + 1;
     if (wanted <= text->room)
         return true;
-    room = text->room ? text->room : FIRST_ROOM_BYTES;
+    room = text->room                  ? text->room
+           : wanted > FIRST_ROOM_BYTES ? wanted
+                                       : FIRST_ROOM_BYTES; /* who knows gets just that */
     while (room < wanted)
         room += room / 2 + 16;
     if (room > text->max + 1)

@@ -33,16 +33,14 @@ static void add_head(struct answer *answer, struct text *out)
 {
     size_t start = out->len;
 
-    if (answer->head_len) {
-        text_add(out, answer->head, answer->head_len);
+    if (answer->head.len) {
+        text_add_slice(out, answer->head);
         return;
     }
     text_add_literal(out, "data: ");
     add_fields(answer, "chat.completion.chunk", out);
-    if (out->err || out->len - start > sizeof answer->head)
-        return;
-    answer->head_len = (unsigned)(out->len - start);
-    memcpy(answer->head, out->at + start, answer->head_len);
+    if (answer->arena && !out->err)
+        answer->head = arena_copy(answer->arena, (struct slice){ out->at + start, out->len - start });
 }
 
 /* `,"NAME":"RAW"`: `name` brings all that stands before the text. */

@@ -18,8 +18,6 @@ struct dialect;
 
 enum error_shape { ERROR_SHAPE_OPENAI, ERROR_SHAPE_FLAT };
 
-enum { ANSWER_HEAD_BYTES = 256 };
-
 struct answer {
     const struct dialect *dialect;
     char id[32];                       /* "chatcmpl-" + letters */
@@ -31,9 +29,9 @@ struct answer {
     bool is_begun; /* a chunk went out */
     bool has_tool_calls;
     bool is_finished; /* the last chunk went out */
-    /* What every chunk begins with, made once, at the first; head_len 0: not made, or longer than this holds. */
-    unsigned head_len;
-    char head[ANSWER_HEAD_BYTES];
+    /* What every chunk begins with, made once, at the first. Without an arena, or memory there, each time. */
+    struct slice head;
+    struct arena *arena; /* lives as long as the answer; NULL: none */
 };
 
 struct dialect {

@@ -345,13 +345,15 @@ static void write_question(struct probe *probe, const struct want *want)
     text_release(&body);
 }
 
+static const struct borrower_story story = { on_head, on_payload, on_turn, on_end, on_lost };
+
 static struct probe *probe_new(struct patient *patient, enum question question, const struct want *want)
 {
     struct probe *probe = calloc(1, sizeof *probe);
 
     if (!probe)
         return NULL;
-    probe->borrower = (struct borrower){ on_head, on_payload, on_turn, on_end, on_lost };
+    probe->borrower.story = &story;
     probe->deadline.on_due = on_due;
     probe->patient = patient;
     probe->question = question;

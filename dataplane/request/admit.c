@@ -19,12 +19,13 @@ void admit_give_back(struct request *req)
 /* The body outlives this call only as our own copy. */
 static bool keep_body(struct request *req)
 {
-    if (!req->body.len && req->piece.len)
-        text_add_slice(&req->body, req->piece);
-    req->piece = text_slice(&req->body);
+    if (!req->gathered.len && req->piece.len)
+        text_add_slice(&req->gathered, req->piece);
+    req->piece = text_slice(&req->gathered);
     req->is_read = false;
+    req->inference = NULL;
     arena_release(&req->parse_arena);
-    return !req->body.err;
+    return !req->gathered.err;
 }
 
 /* Was the list of every backend that lives asked for after that moment? */
@@ -118,18 +119,18 @@ static void apply_think_default(struct request *req, const struct choice *choice
 
     if (think == THINK_UNSET && choice->rule)
         think = choice->rule->think;
-    if (req->inference.think != THINK_AS_MODEL || think == THINK_UNSET)
+    if (req->inference->think != THINK_AS_MODEL || think == THINK_UNSET)
         return;
     if (think == THINK_ON && choice->listing && choice->listing->has_capabilities &&
         !(choice->listing->capabilities & CAN_THINK))
         return; /* a default is no demand */
-    req->inference.think = think == THINK_ON ? THINK_YES : THINK_NO;
+    req->inference->think = think == THINK_ON ? THINK_YES : THINK_NO;
 }
 
 /* True when refused. */
 static bool lacks_capability(struct request *req, const struct listing *listing, enum verdict *ret_verdict)
 {
-    const struct inference *inference = &req->inference;
+    const struct inference *inference = req->inference;
     unsigned can = listing && listing->has_capabilities ? listing->capabilities : ~0u;
 
     if (!(can & CAN_COMPLETE))
@@ -191,7 +192,7 @@ static bool choose_model(struct request *req, struct slice normalised, struct ch
 /* The body alone, behind room for its head: that one is written when the backend is known. False: no memory. */
 static bool write_request(struct request *req, const struct choice *choice)
 {
-    const struct inference *inference = &req->inference;
+    const struct inference *inference = req->inference;
     struct placement placement = {
         .model = choice->rule      ? slice_of(choice->listing ? choice->listing->shown : choice->rule->backend_model)
                  : choice->listing ? slice_of(choice->listing->shown)
@@ -202,7 +203,7 @@ static bool write_request(struct request *req, const struct choice *choice)
 
     text_clear(&req->sent);
     if (text_reserve(&req->sent, MAX_SENT_HEAD + req->piece.len + 512)) {
-        req->sent.len = MAX_SENT_HEAD;
+        req->sent.len = req->sent_room = MAX_SENT_HEAD;
         kind_ollama.write_chat(inference, &placement, &req->sent);
     }
     return !req->sent.err;
@@ -210,10 +211,11 @@ static bool write_request(struct request *req, const struct choice *choice)
 
 static void start_answer(struct request *req)
 {
-    struct inference *inference = &req->inference;
+    struct inference *inference = req->inference;
 
     inference->model = arena_copy(&req->arena, inference->model);
     answer_init(&req->answer, req->endpoint->dialect, inference, req->record.request_id, clock_wall_ms() / 1000);
+    req->answer.arena = &req->arena;
     req->answer.strips_model = settings_of(req)->strip_model;
     req->answer.strips_created = settings_of(req)->strip_created;
 }
@@ -222,17 +224,20 @@ static void start_answer(struct request *req)
 static void forget_prompt(struct request *req)
 {
     arena_release(&req->parse_arena);
-    text_release_wiped(&req->body);
+    req->inference = NULL;
+    text_release_wiped(&req->gathered);
+    text_init(&req->gathered, settings_of(req)->max_line_bytes);
     req->piece = (struct slice){ 0 };
-    req->is_structured = req->inference.format != OUTPUT_TEXT;
-    req->inference = (struct inference){ .model = req->answer.model, .is_stream = req->inference.is_stream };
 }
 
 static bool read_body(struct request *req)
 {
-    struct inference *inference = &req->inference;
+    struct inference *inference = req->inference = ARENA_NEW(&req->parse_arena, struct inference);
 
-    *inference = (struct inference){ 0 };
+    if (!inference) {
+        req->refusal = (struct refusal){ .cause = CAUSE_NO_MEMORY };
+        return false;
+    }
     if (!req->endpoint->dialect->read(req->piece, &req->parse_arena, inference, &req->refusal)) {
         /* What it complains of may lie in the body, which goes. */
         req->refusal.message = arena_copy(&req->arena, req->refusal.message);
@@ -240,7 +245,8 @@ static bool read_body(struct request *req)
         return false;
     }
     req->is_read = true;
-    req->record.is_stream = inference->is_stream;
+    req->is_stream = req->record.is_stream = inference->is_stream;
+    req->is_structured = inference->format != OUTPUT_TEXT;
     req->record.has_prompt = true;
     req->record.prompt_chars = inference->prompt_chars;
     req->record.model = arena_copy(&req->arena, inference->model);
@@ -256,10 +262,10 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
     struct choice choice = { .rule = rule };
     enum verdict verdict;
 
-    if (cap && req->inference.prompt_chars > cap)
-        return refuse_too_long(req, cap, req->inference.prompt_chars, "");
-    if (system && req->inference.system_chars > system)
-        return refuse_too_long(req, system, req->inference.system_chars, " of system text");
+    if (cap && req->inference->prompt_chars > cap)
+        return refuse_too_long(req, cap, req->inference->prompt_chars, "");
+    if (system && req->inference->system_chars > system)
+        return refuse_too_long(req, system, req->inference->system_chars, " of system text");
     if (!choose_model(req, normalised, &choice, &verdict))
         return verdict;
     apply_think_default(req, &choice);
@@ -290,7 +296,7 @@ enum verdict request_admitting(struct request *req)
         return req->endpoint->answer(req);
     if (!req->is_read && !read_body(req))
         return request_go(req, REQUEST_REFUSING);
-    if (!model_name_normalise(req->inference.model, &normalised))
+    if (!model_name_normalise(req->inference->model, &normalised))
         return refuse_unknown(req);
     return admit_chat(req, text_slice(&normalised));
 }

@@ -10,7 +10,7 @@ int64_t heartbeat_due_ms(const struct request *req)
     const struct settings *settings = settings_of(req);
     bool is_failing = req->backend_status && req->backend_status != 200;
 
-    if (!req->inference.is_stream || is_failing)
+    if (!req->is_stream || is_failing)
         return INT64_MAX;
     return req->is_committed ? req->last_write_ms + settings->heartbeat_interval_ms
                              : req->entered_us / 1000 + settings->commit_after_ms;

@@ -133,14 +133,11 @@ static enum cause find_person(struct request *req, struct slice given)
     return cause;
 }
 
-static void set_rate_rule(struct request *req)
+static struct rate_rule rate_rule_of(const struct request *req)
 {
     const struct settings *settings = settings_of(req);
 
-    if (!settings->rate_enabled)
-        return;
-    req->has_rate = true;
-    req->rate_rule = (struct rate_rule){
+    return (struct rate_rule){
         .max_requests = req->key && req->key->max_requests ? req->key->max_requests : settings->max_requests,
         .max_total = req->key ? req->key->max_total_requests : 0,
         .window_ms = settings->window_ms,
@@ -161,6 +158,7 @@ enum cause identity_find(struct request *req, const struct http_head *head)
 {
     const struct settings *settings = settings_of(req);
     struct slice given = { 0 };
+    struct rate_rule rule;
     unsigned count = 0;
     enum cause cause;
 
@@ -179,30 +177,34 @@ enum cause identity_find(struct request *req, const struct http_head *head)
     cause = find_person(req, given);
     if (cause)
         return cause;
-    set_rate_rule(req);
+    req->has_rate = settings->rate_enabled;
     if (!req->has_rate)
         return CAUSE_NONE;
-    rate_look(req->person, &req->rate_rule, clock_ms(), &req->rate);
+    rule = rate_rule_of(req);
+    rate_look(req->person, &rule, clock_ms(), &req->rate);
     return req->rate.is_full ? CAUSE_RATE : CAUSE_NONE;
 }
 
 void identity_from_body(struct request *req)
 {
-    if (!settings_of(req)->user_from_body || !req->inference.user.len || !req->key)
+    if (!settings_of(req)->user_from_body || !req->inference->user.len || !req->key)
         return;
     if (req->person)
         person_give_back(req->person);
     req->person = NULL;
-    (void)find_person(req, req->inference.user);
+    (void)find_person(req, req->inference->user);
 }
 
 bool identity_take_rate(struct request *req)
 {
+    struct rate_rule rule;
+
     if (!req->has_rate)
         return true;
     if (!req->person)
         return false; /* no memory for a name from the body */
-    rate_take(req->person, &req->rate_rule, clock_ms(), &req->rate);
+    rule = rate_rule_of(req);
+    rate_take(req->person, &rule, clock_ms(), &req->rate);
     return !req->rate.is_full;
 }
 

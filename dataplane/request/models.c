@@ -138,15 +138,15 @@ enum verdict models_show(struct request *req)
 
     if (!has_list(req, &verdict))
         return verdict;
-    is_found = model_name_normalise(req->model_id, &normalised) && !model_name_is_cloud(text_slice(&normalised)) &&
+    is_found = model_name_normalise(req->piece, &normalised) && !model_name_is_cloud(text_slice(&normalised)) &&
                find_shown(req, text_slice(&normalised), &shown);
-    if (!is_found && !req->snapshot->has_models && req->model_id.len && !admit_has_fresh_lists(req))
+    if (!is_found && !req->snapshot->has_models && req->piece.len && !admit_has_fresh_lists(req))
         return WAIT;
     if (!is_found)
         return refuse_unknown(req);
     if (!may_answer(req))
         return AGAIN;
-    shown.name = req->model_id; /* as asked for */
+    shown.name = req->piece; /* as asked for */
     add_model(req, &shown, reply_open(req));
     reply_close(req, 200, "application/json");
     return WAIT;

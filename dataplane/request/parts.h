@@ -55,11 +55,27 @@ struct request {
     struct client *client;     /* NULL once the caller is gone */
     struct snapshot *snapshot; /* of its beginning: know() */
     struct fleet *fleet;
-    unsigned era;
     struct arena arena;       /* lives as long as the request */
     struct arena parse_arena; /* until the backend's request is written; then one line of the answer at a time */
     struct deadline deadline;
     enum request_state state;
+    unsigned era;
+    unsigned queue_place; /* X-Queue-Position; 0: it did not wait */
+    unsigned backend_status;
+    enum error_shape error_shape;
+
+    /* All that is yes or no, together: a request that waits is to take little room. */
+    bool has_rate, has_address;    /* `has_address`: entered by the real client's address */
+    bool wants_page;               /* a browser asks */
+    bool waits_for_list, is_read;  /* the body */
+    bool is_stream, is_structured; /* what is asked for; outlive `inference` */
+    bool has_begun;                /* the prompt was given up for `sent`, and `answer` is ready */
+    bool was_resent;
+    bool is_committed; /* a status line went to the caller */
+    bool has_event;    /* the backend's first event came */
+    bool is_whole;     /* the backend's last event came */
+    bool has_thought;
+    bool counts_short; /* the backend's own counts are not all of it */
     const struct endpoint_row *endpoint;
     const char *allow; /* with 405: the methods that the path takes */
 
@@ -67,23 +83,17 @@ struct request {
     const struct key *key; /* in the snapshot; NULL: authentication is off, or not there yet */
     struct holder *holder;
     struct person *person;
-    struct rate_rule rate_rule;
     struct rate_state rate;
-    bool has_rate, has_address; /* `has_address`: entered by the real client's address */
-    enum error_shape error_shape;
-    bool wants_page; /* a browser asks */
 
-    /* what */
-    struct text body;         /* gathered; empty while `piece` is the whole of it */
-    struct slice piece;       /* the whole body in one piece, good during one call only */
+    /* what; later, the answer in the same places */
+    struct text gathered;     /* what comes in pieces: the body; a line, a whole answer, an error's body */
+    struct slice piece;       /* the body, or a whole answer, where it came in one: good during that call only; or the
+                              name in /v1/models/{id}, decoded */
     uint64_t reserved_bytes;  /* of body memory */
     uint64_t announced_bytes; /* Content-Length; 0: chunked */
     uint64_t wanted_bytes;    /* of body memory, while it waits for them */
-    bool waits_for_list, is_read;
-    int64_t list_asked_ms; /* for lists that are fresher than this */
-    struct inference inference;
-    bool is_structured;    /* the answer's form is prescribed; outlives `inference` */
-    struct slice model_id; /* of /v1/models/{id}, decoded */
+    int64_t list_asked_ms;    /* for lists that are fresher than this */
+    struct inference *inference; /* in parse_arena; NULL once the prompt has been given up */
 
     /* where */
     struct catalog *catalog; /* counted; while choosing the model */
@@ -92,28 +102,17 @@ struct request {
     int64_t entered_us;      /* into the queue, the first time */
     int64_t waits_since_us;  /* the same, each time */
     uint64_t conversation;   /* as the head names it; 0: it does not */
-    unsigned queue_place;    /* X-Queue-Position; 0: it did not wait */
     struct backend *backend; /* the ticket's; NULL while there is no slot */
     const struct kind *kind; /* of that backend, or the last one */
     struct upstream *upstream;
     struct borrower borrower;
-    struct text sent; /* the backend's request, until its answer begins; its head begins at sent_from */
-    size_t sent_from;
-    bool has_begun; /* the prompt was given up for `sent`, and `answer` is ready */
-    bool was_resent;
+    struct text sent;              /* the backend's request, until its answer begins: sent.c */
+    unsigned sent_room, sent_from; /* before its body; where its head begins */
 
     /* the answer */
     struct answer answer;
     struct refusal refusal;
-    unsigned backend_status;
-    bool is_committed;  /* a status line went to the caller */
-    bool has_event;     /* the backend's first event came */
-    bool is_whole;      /* the backend's last event came */
-    struct text line;   /* a line in pieces, a whole body, or an error's body */
-    struct slice whole; /* the same when it came in one piece; good in on_end only */
     uint64_t piece_count, output_bytes;
-    bool has_thought;
-    bool counts_short; /* the backend's own counts are not all of it */
     int64_t sent_us, sent_ms, last_byte_ms, last_write_ms;
 
     struct record record;
@@ -162,6 +161,12 @@ void admit_give_back(struct request *req);
 /* The backends' lists of models, fresh enough for a name that they lack? Else asks for fresh ones: false, and an event
  * will come. */
 bool admit_has_fresh_lists(struct request *req);
+
+/* sent.c */
+/* For the backend that is known by now. False: no memory. */
+bool sent_write_head(struct request *req);
+/* It will lie for a while: in no more memory than it takes. */
+void sent_tighten(struct request *req);
 
 /* place.c: rows 15 and 16: the place in the queue, then the slot */
 /* The head names the conversation: what is said to belong together goes to one backend, for its prompt cache. */

@@ -42,7 +42,7 @@ void place_note_session(struct request *req, struct slice session)
 
 static uint64_t conversation_of(const struct request *req)
 {
-    const struct inference *inference = &req->inference;
+    const struct inference *inference = req->inference;
     uint64_t hash = mix(0, req->record.user);
 
     if (req->conversation)
@@ -67,7 +67,7 @@ enum verdict place_take(struct request *req, struct slice model)
         .weight = req->key ? req->key->weight : 1,
         .class = req->key && req->key->class == KEY_BATCH ? QUEUE_BATCH : QUEUE_INTERACTIVE,
         .conversation = req->fleet->count > 1 ? conversation_of(req) : 0,
-        .prompt_tokens = (req->inference.prompt_chars + req->inference.system_chars + 3) / 4,
+        .prompt_tokens = (req->inference->prompt_chars + req->inference->system_chars + 3) / 4,
     };
 
     req->entered_us = req->waits_since_us = clock_us();
@@ -89,8 +89,10 @@ static void set_deadline(struct request *req)
 
 static enum verdict wait_for_slot(struct request *req)
 {
-    if (!req->has_begun)
+    if (!req->has_begun) {
         admit_done(req);
+        sent_tighten(req);
+    }
     if (!req->queue_place)
         req->queue_place = ticket_place(req->ticket);
     set_deadline(req);

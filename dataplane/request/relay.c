@@ -8,8 +8,6 @@
  *     first_token_timeout from handing over, until the first event
  *     stream_idle_timeout from the backend's last byte, after the first event
  */
-#include <assert.h>
-
 #include "clock.h"
 #include "http.h"
 #include "log.h"
@@ -23,6 +21,8 @@ static void on_payload(struct borrower *borrower, struct slice payload, bool is_
 static void on_turn(struct borrower *borrower);
 static void on_end(struct borrower *borrower);
 static void on_lost(struct borrower *borrower, enum upstream_loss loss, const char *why);
+
+static const struct borrower_story story = { on_head, on_payload, on_turn, on_end, on_lost };
 
 static struct request *request_of(struct borrower *borrower)
 {
@@ -55,32 +55,12 @@ static bool send_again(struct request *req, bool may_be_same)
         return false;
     req->was_resent = true;
     req->backend_status = 0;
-    text_release_wiped(&req->line);
+    req->piece = (struct slice){ 0 };
+    text_release_wiped(&req->gathered);
     return true;
 }
 
 /* ---- handing over ---- */
-
-/*
- * The head tells the body's length and goes before it: so the body was written behind room for the longest head, and
- * the head comes into the end of that room. One piece is one send(), and nothing was copied together.
- */
-static void write_head(struct request *req)
-{
-    char memory[MAX_SENT_HEAD + 1];
-    struct text head = text_over(memory, sizeof memory);
-
-    text_add_literal(&head, "POST ");
-    text_add_string(&head, req->kind->chat_path);
-    text_add_literal(&head, " HTTP/1.1\r\nHost: ");
-    text_add_string(&head, req->backend->authority);
-    text_add_literal(&head, "\r\nContent-Type: application/json\r\nContent-Length: ");
-    text_add_u64(&head, req->sent.len - MAX_SENT_HEAD);
-    text_add_literal(&head, "\r\n\r\n");
-    assert(!head.err);
-    req->sent_from = MAX_SENT_HEAD - head.len;
-    memcpy(req->sent.at + req->sent_from, head.at, head.len);
-}
 
 static enum err borrow(struct request *req)
 {
@@ -100,8 +80,9 @@ static enum verdict hand_over(struct request *req)
     int64_t now_ms = clock_ms();
     enum err err;
 
-    write_head(req);
-    req->borrower = (struct borrower){ on_head, on_payload, on_turn, on_end, on_lost };
+    if (!sent_write_head(req))
+        return request_refuse(req, CAUSE_NO_MEMORY);
+    req->borrower.story = &story;
     err = borrow(req);
     if (err == ERR_REFUSED) {
         backend_failed(req->backend, now_ms);
@@ -328,13 +309,13 @@ static bool next_line(struct request *req, struct slice *payload, struct slice *
 
     *ret_line = (struct slice){ payload->at, len };
     *payload = (struct slice){ payload->at + len + (end != NULL), payload->len - len - (end != NULL) };
-    if (end && !req->line.len)
+    if (end && !req->gathered.len)
         return true;
-    text_add_slice(&req->line, *ret_line);
-    if (req->line.err)
-        *ret_cause = req->line.err == ERR_TOO_LONG ? CAUSE_UPSTREAM : CAUSE_NO_MEMORY;
-    *ret_line = text_slice(&req->line);
-    return end && !req->line.err;
+    text_add_slice(&req->gathered, *ret_line);
+    if (req->gathered.err)
+        *ret_cause = req->gathered.err == ERR_TOO_LONG ? CAUSE_UPSTREAM : CAUSE_NO_MEMORY;
+    *ret_line = text_slice(&req->gathered);
+    return end && !req->gathered.err;
 }
 
 static void on_stream_payload(struct request *req, struct slice payload)
@@ -347,7 +328,7 @@ static void on_stream_payload(struct request *req, struct slice payload)
     while (!req->is_whole && next_line(req, &payload, &line, &cause)) {
         if (!take_line(req, line, &burst))
             return;
-        text_release_wiped(&req->line);
+        text_release_wiped(&req->gathered);
     }
     if (cause)
         fail_burst(req, &burst, cause);
@@ -362,19 +343,19 @@ static void on_payload(struct borrower *borrower, struct slice payload, bool is_
     struct request *req = request_of(borrower);
 
     req->last_byte_ms = clock_ms();
-    if (req->inference.is_stream && !is_failed_status(req)) {
+    if (req->is_stream && !is_failed_status(req)) {
         on_stream_payload(req, payload);
         return;
     }
-    if (is_failed_status(req) && req->line.len + payload.len > MAX_ERROR_BODY)
+    if (is_failed_status(req) && req->gathered.len + payload.len > MAX_ERROR_BODY)
         return; /* nobody reads further than that */
-    if (is_last && !req->line.len) {
-        req->whole = payload; /* it is read where it lies */
+    if (is_last && !req->gathered.len) {
+        req->piece = payload; /* it is read where it lies */
         return;
     }
-    text_add_slice(&req->line, payload);
-    if (req->line.err)
-        fail(req, req->line.err == ERR_TOO_LONG ? CAUSE_UPSTREAM : CAUSE_NO_MEMORY);
+    text_add_slice(&req->gathered, payload);
+    if (req->gathered.err)
+        fail(req, req->gathered.err == ERR_TOO_LONG ? CAUSE_UPSTREAM : CAUSE_NO_MEMORY);
 }
 
 static void on_turn(struct borrower *borrower)
@@ -391,7 +372,7 @@ static void on_turn(struct borrower *borrower)
 /* The body of an answer that is no stream. */
 static struct slice whole_of(const struct request *req)
 {
-    return req->whole.len ? req->whole : text_slice(&req->line);
+    return req->piece.len ? req->piece : text_slice(&req->gathered);
 }
 
 static void take_refusal(struct request *req)
@@ -458,7 +439,7 @@ static void finish_stream(struct request *req)
     struct burst burst = { .out = &req->house->out };
 
     text_clear(burst.out);
-    if (req->line.len && !take_line(req, text_slice(&req->line), &burst))
+    if (req->gathered.len && !take_line(req, text_slice(&req->gathered), &burst))
         return;
     if (!req->has_event) {
         fail(req, CAUSE_UPSTREAM);
@@ -482,7 +463,7 @@ static void on_end(struct borrower *borrower)
 
     if (is_failed_status(req))
         take_refusal(req);
-    else if (req->inference.is_stream)
+    else if (req->is_stream)
         finish_stream(req);
     else
         take_whole(req);

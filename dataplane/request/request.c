@@ -228,8 +228,7 @@ static struct request *request_new(struct client *client)
     arena_init(&req->arena);
     arena_init(&req->parse_arena);
     req->deadline.on_due = on_due;
-    text_init(&req->body, settings_of(req)->max_body_bytes);
-    text_init(&req->line, settings_of(req)->max_line_bytes);
+    text_init(&req->gathered, settings_of(req)->max_body_bytes);
     text_init(&req->sent, SIZE_MAX / 4);
     req->record.began_us = client_began_us(client);
     req->record.address = *client_peer(client);
@@ -241,9 +240,8 @@ static struct request *request_new(struct client *client)
 
 static void give_back_memory(struct request *req)
 {
-    text_release_wiped(&req->body);
+    text_release_wiped(&req->gathered);
     text_release_wiped(&req->sent);
-    text_release_wiped(&req->line);
     body_release(req->house->limits, req->holder, req->reserved_bytes);
     req->reserved_bytes = 0;
 }
@@ -326,8 +324,8 @@ static enum cause check_head(struct request *req, const struct http_head *head)
         text_init(&decoded, 1024);
         is_good = http_percent_decode(id, &decoded) && !decoded.err;
         if (is_good)
-            req->model_id = arena_copy(&req->arena, text_slice(&decoded));
-        if (decoded.err == ERR_NO_MEMORY || (is_good && !req->model_id.at))
+            req->piece = arena_copy(&req->arena, text_slice(&decoded));
+        if (decoded.err == ERR_NO_MEMORY || (is_good && !req->piece.at))
             cause = CAUSE_NO_MEMORY; /* the model may well exist */
         text_release(&decoded);
     }
@@ -443,18 +441,18 @@ static void on_head(struct client *client, const struct http_head *head)
 /* Puts a piece of a body that comes in several to the others. */
 static enum cause gather(struct request *req, struct slice piece)
 {
-    if (!req->body.len && req->announced_bytes)
-        (void)text_reserve(&req->body, req->announced_bytes);
-    text_add_slice(&req->body, piece);
-    if (req->body.err)
-        return req->body.err == ERR_TOO_LONG ? CAUSE_BODY_TOO_BIG : CAUSE_NO_MEMORY;
+    if (!req->gathered.len && req->announced_bytes)
+        (void)text_reserve(&req->gathered, req->announced_bytes);
+    text_add_slice(&req->gathered, piece);
+    if (req->gathered.err)
+        return req->gathered.err == ERR_TOO_LONG ? CAUSE_BODY_TOO_BIG : CAUSE_NO_MEMORY;
     return CAUSE_NONE;
 }
 
 static void on_body(struct client *client, struct slice piece, bool is_last)
 {
     struct request *req = client_request(client);
-    bool is_only = is_last && req->body.len == 0;
+    bool is_only = is_last && req->gathered.len == 0;
     enum cause cause = is_only ? CAUSE_NONE : gather(req, piece);
 
     if (cause) {
@@ -467,7 +465,7 @@ static void on_body(struct client *client, struct slice piece, bool is_last)
         wait_for_memory(req, piece.len);
     if (!is_last)
         return;
-    req->piece = is_only ? piece : text_slice(&req->body);
+    req->piece = is_only ? piece : text_slice(&req->gathered);
     (void)request_go(req, REQUEST_ADMITTING);
     request_drive(req);
 }

@@ -175,7 +175,7 @@ static void lose(struct upstream *up, enum upstream_loss loss, const char *why)
 
     bury(up);
     if (who)
-        who->on_lost(who, loss, why);
+        who->story->on_lost(who, loss, why);
 }
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
@@ -396,7 +396,7 @@ static void end_exchange(struct upstream *up, bool has_trailing_bytes)
     if (has_trailing_bytes)
         up->keeps_alive = false; /* nobody knows what follows: never reused */
     if (up->who)
-        up->who->on_end(up->who);
+        up->who->story->on_end(up->who);
     else
         keep(up);
 }
@@ -415,7 +415,7 @@ static bool feed_body(struct upstream *up, struct slice *bytes)
         return false;
     }
     if (payload.len && up->who)
-        up->who->on_payload(up->who, payload, result == HTTP_DONE);
+        up->who->story->on_payload(up->who, payload, result == HTTP_DONE);
     else if (payload.len && up->framing.seen > up->ending_from + MAX_ENDING_BYTES)
         bury(up);
     if (up->stage != STAGE_BODY)
@@ -446,7 +446,7 @@ static bool take_head(struct upstream *up, struct http_head *head)
     up->keeps_alive = head->keeps_alive;
     up->stage = STAGE_BODY;
     http_body_init(&up->framing, head->framing, head->content_length);
-    up->who->on_head(up->who, head);
+    up->who->story->on_head(up->who, head);
     return up->stage == STAGE_BODY;
 }
 
@@ -502,7 +502,7 @@ static void feed(struct upstream *up, struct slice bytes)
     while (goes_on && (up->stage == STAGE_HEAD || up->stage == STAGE_BODY))
         goes_on = up->stage == STAGE_HEAD ? feed_head(up, &bytes) : feed_body(up, &bytes);
     if (up->stage != STAGE_DEAD && up->stage != STAGE_KEPT && up->who)
-        up->who->on_turn(up->who);
+        up->who->story->on_turn(up->who);
 }
 
 /* The backend ended its side: orderly with a FIN, or with a reset. */

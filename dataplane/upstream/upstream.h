@@ -28,6 +28,9 @@ enum upstream_loss {
 };
 
 struct borrower {
+    const struct borrower_story *story;
+};
+struct borrower_story {
     void (*on_head)(struct borrower *borrower, const struct http_head *head);
     void (*on_payload)(struct borrower *borrower, struct slice payload, bool is_last);
     void (*on_turn)(struct borrower *borrower);

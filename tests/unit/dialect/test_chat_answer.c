@@ -278,25 +278,29 @@ TEST(what_was_asked_to_be_stripped_is)
     text_release(&out);
 }
 
-TEST(a_long_name_of_a_model_is_in_every_chunk)
+TEST(what_chunks_begin_with_is_the_same_whether_it_is_kept_or_made_each_time)
 {
     struct event event = { .content_wire = SLICE("x") };
     struct answer answer = an_answer(false);
+    struct text chunks[3];
+    struct arena arena;
     char name[255];
-    struct text once, twice;
 
     memset(name, '"', sizeof name);
     answer.model = (struct slice){ name, sizeof name };
-    text_init(&once, 1 << 16);
-    text_init(&twice, 1 << 16);
     answer.is_begun = true;
-    dialect_chat.stream_event(&answer, &event, &once);
-    dialect_chat.stream_event(&answer, &event, &twice);
-    CHECK_EQ(answer.head_len, 0);
-    CHECK(once.len > 2 * sizeof name);
-    CHECK(slice_is(text_slice(&once), text_slice(&twice)));
-    text_release(&once);
-    text_release(&twice);
+    arena_init(&arena);
+    for (unsigned i = 0; i < 3; i++) {
+        text_init(&chunks[i], 1 << 16);
+        answer.arena = i ? &arena : NULL;
+        CHECK_EQ(answer.head.len > 0, i == 2);
+        dialect_chat.stream_event(&answer, &event, &chunks[i]);
+        CHECK(chunks[i].len > 2 * sizeof name);
+        CHECK(slice_is(text_slice(&chunks[i]), text_slice(&chunks[0])));
+    }
+    for (unsigned i = 0; i < 3; i++)
+        text_release(&chunks[i]);
+    arena_release(&arena);
 }
 
 TEST(ids_are_long_and_never_the_same)
