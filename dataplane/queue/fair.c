@@ -372,6 +372,15 @@ void fair_grant(struct fair *fair, struct ticket *next, unsigned batch_percent)
         turn_remove(lane, next->class, user);
 }
 
+void fair_grant_free(struct fair *fair, struct ticket *ticket)
+{
+    struct user *user = ticket->user;
+
+    assert(!fair->lanes[QUEUE_INTERACTIVE].users && !fair->lanes[QUEUE_BATCH].users);
+    for (unsigned class = 0; class < QUEUE_CLASSES; class ++)
+        lane_goes_on(&fair->lanes[class], fair_expects(fair, ticket), user, &user->shares[class]);
+}
+
 /* ---- what is learned when one ends ---- */
 
 static void correct(struct fair *fair, struct ticket *ticket, double actual)

@@ -175,6 +175,7 @@ static void enter(struct queue *queue, struct ticket *ticket, int64_t now_us)
     site = sites_choose(queue, ticket, &why);
     if (site) { /* it is in nobody's way: not charged */
         fair_hold(&queue->fair, ticket->user);
+        fair_grant_free(&queue->fair, ticket);
         grant(queue, ticket, site, why, now_us);
     } else if (why == ROUTE_NOBODY) {
         refuse(ticket, TICKET_NO_BACKEND);

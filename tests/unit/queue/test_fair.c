@@ -221,6 +221,33 @@ TEST(a_debt_is_remembered_while_its_user_is_away_and_worn_off_by_what_others_get
     stage_close(&stage);
 }
 
+TEST(a_debt_of_busy_times_is_worn_off_by_quiet_ones)
+{
+    for (unsigned quiet = 0; quiet <= 80; quiet += 80) {
+        struct stage stage;
+        struct job *job;
+        unsigned services = 0;
+        stage_open(&stage, 1, 1);
+        (void)stage_enter(&stage, 2, 1, 10, 100);
+        (void)stage_enter(&stage, 1, 1, 10, 5000);
+        (void)stage_enter(&stage, 2, 1, 10, 100);
+        while (stage.first)
+            stage_end_one(&stage);
+        for (unsigned i = 0; i < quiet; i++) { /* nobody has to wait */
+            (void)stage_enter(&stage, 3, 1, 10, 100);
+            stage_end_one(&stage);
+        }
+        for (unsigned i = 0; i < 60; i++)
+            (void)stage_enter(&stage, 2, 1, 10, 100);
+        job = stage_enter(&stage, 1, 1, 10, 100);
+        for (; ticket_state(job->ticket) == TICKET_WAITING; services++)
+            stage_end_one(&stage);
+        CHECK(quiet ? services <= 2 : services > 15);
+        stage_send_all_home(&stage);
+        stage_close(&stage);
+    }
+}
+
 TEST(being_away_gives_nobody_more_than_one_rounds_credit)
 {
     struct stage stage;
