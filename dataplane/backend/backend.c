@@ -183,6 +183,11 @@ bool backend_takes_callers(const struct backend *backend)
     return backend_is_closed(backend) && !atomic_load_explicit(&backend->is_warming, memory_order_relaxed);
 }
 
+bool backend_is_warming(const struct backend *backend)
+{
+    return backend_is_closed(backend) && atomic_load_explicit(&backend->is_warming, memory_order_relaxed);
+}
+
 int64_t backend_recovered_ms(const struct backend *backend)
 {
     return atomic_load_explicit(&backend->recovered_ms, memory_order_relaxed);

@@ -150,6 +150,8 @@ bool backend_is_closed(const struct backend *backend);
 void backend_warms(struct backend *backend, bool is_warming, int64_t now_ms);
 /* May it be given requests: breaker closed and, where models are to be preloaded, they are. Two atomics. */
 bool backend_takes_callers(const struct backend *backend);
+/* It answers, but loads its models first: who waits for it will be served. */
+bool backend_is_warming(const struct backend *backend);
 /*
  * When it last began to take callers again after it had been away (its breaker open, or restarted and loading); 0: it
  * has not been away. For slow start.

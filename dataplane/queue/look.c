@@ -10,6 +10,11 @@ bool look_takes(const struct backend *backend)
     return backend_takes_callers(backend);
 }
 
+bool look_warms(const struct backend *backend)
+{
+    return backend_is_warming(backend);
+}
+
 static bool lists(struct backend *backend, struct slice model)
 {
     struct catalog *catalog = backend_catalog(backend);

@@ -177,6 +177,7 @@ void sites_see(struct queue *queue, const struct look *look);
 void sites_release(struct queue *queue);
 /* Which one takes it now? NULL: none, and why. */
 struct site *sites_choose(struct queue *queue, struct ticket *ticket, enum route_why *ret_why);
+/* Is there one that can take requests, or will when its models are loaded? */
 bool sites_can_take(struct queue *queue);
 /* Is there another one that can take requests, now or when it has a free slot? */
 bool sites_have_other(struct queue *queue, const struct site *site);
@@ -190,6 +191,8 @@ struct look *look_new(struct fleet *fleet, const struct queue_rules *rules, stru
 struct look *look_free(struct look *look);
 /* Any thread: may it be given requests now? A few atomics. */
 bool look_takes(const struct backend *backend);
+/* Any thread: will it be as soon as its models are loaded? */
+bool look_warms(const struct backend *backend);
 void look_finds_fewer(struct backend *backend, struct slice model, bool is_so, unsigned at_once);
 
 /* explain.c. Holder. */

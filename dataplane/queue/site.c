@@ -169,9 +169,18 @@ bool sites_have_other(struct queue *queue, const struct site *site)
     return false;
 }
 
+/* Worth waiting for: it answers, and loads its models. */
+static bool some_warms(const struct queue *queue, int avoid)
+{
+    for (unsigned i = 0; i < queue->site_count; i++)
+        if ((int)i != avoid && queue->sites[i]->may && look_warms(queue->sites[i]->backend))
+            return true;
+    return false;
+}
+
 bool sites_can_take(struct queue *queue)
 {
-    return sites_have_other(queue, NULL);
+    return sites_have_other(queue, NULL) || some_warms(queue, ROUTE_NONE);
 }
 
 static int index_of(const struct queue *queue, uint64_t id)
@@ -206,6 +215,8 @@ struct site *sites_choose(struct queue *queue, struct ticket *ticket, enum route
     }
     chosen =
         route_choose(queue->views, queue->site_count, &wish, queue->site_count > 1 ? draw(&queue->chance) : 0, ret_why);
+    if (chosen == ROUTE_NONE && *ret_why == ROUTE_NOBODY && some_warms(queue, wish.avoid))
+        *ret_why = ROUTE_ALL_BUSY;
     if (chosen == ROUTE_NONE)
         return NULL;
     if (ticket->conversation)

@@ -67,6 +67,15 @@ def test_models_are_loaded_one_by_one_before_the_first_caller_is_served(start, o
     assert gateway.operator("/readyz").json == {"status": "ready"}
 
 
+def test_who_asks_while_models_are_loaded_waits_and_is_served(start, ollama):
+    gateway = start(models=TWO)
+    wait_for(lambda: loads(ollama))
+    assert gateway.operator("/readyz").json["reason"] == "starting"
+    answer = gateway.chat("say:hello")
+    assert (answer.status, answer.content) == (200, "hello")
+    assert_loaded_before_the_first_chat(ollama, "qwen3:32b", "slow")
+
+
 def test_a_load_asks_for_just_the_runner_that_chats_want_and_for_no_token(start, ollama):
     gateway = start(models=TWO)
     first_chat(gateway)

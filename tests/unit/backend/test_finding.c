@@ -149,15 +149,16 @@ TEST(a_backend_takes_callers_when_it_is_closed_and_warm)
 
     CHECK(backend_takes_callers(backend));
     backend_warms(backend, true, 1000);
-    CHECK(!backend_takes_callers(backend));
+    CHECK(!backend_takes_callers(backend) && backend_is_warming(backend));
     backend_warms(backend, false, 2000);
-    CHECK(backend_takes_callers(backend));
+    CHECK(backend_takes_callers(backend) && !backend_is_warming(backend));
     CHECK_EQ(backend_recovered_ms(backend), 0); /* it starts: it has not been away */
 
     listen_in(&said);
     backend_opens(backend, 3000);
     CHECK(!backend_takes_callers(backend));
     backend_warms(backend, true, 4000);
+    CHECK(!backend_is_warming(backend)); /* it does not answer */
     backend_probed(backend, 5000);
     listen_no_more(&said);
     CHECK(backend_is_closed(backend));

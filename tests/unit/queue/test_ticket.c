@@ -187,6 +187,33 @@ TEST(who_is_refused_hears_when_his_turn_would_be_by_measured_times)
 
 /* ---- backends ---- */
 
+TEST(who_comes_while_the_only_backend_loads_its_models_waits_for_it)
+{
+    struct stage stage;
+
+    stage_open(&stage, 2, 1);
+    stage_break(&stage, 0, true);
+    backend_warms(stage.backends[1], true, 0);
+    for (unsigned user = 0; user < 3; user++)
+        CHECK_EQ(ticket_state(stage_enter(&stage, user, 1, 10, 100)->ticket), TICKET_WAITING);
+    stage_look(&stage);
+    CHECK_EQ(stage_count(&stage, TICKET_WAITING), 3);
+    backend_warms(stage.backends[1], false, 0);
+    stage_look(&stage);
+    CHECK_EQ(stage_count(&stage, TICKET_GRANTED), 1);
+    CHECK_EQ(stage_count(&stage, TICKET_WAITING), 2);
+    backend_warms(stage.backends[1], true, 0); /* it has restarted */
+    stage_break(&stage, 0, false);             /* and the other one is back */
+    stage_look(&stage);
+    CHECK_EQ(stage_count(&stage, TICKET_GRANTED), 2);
+    stage_break(&stage, 0, true);
+    stage_break(&stage, 1, true); /* it dies while it loads */
+    stage_look(&stage);
+    CHECK_EQ(stage_count(&stage, TICKET_NO_BACKEND), 1);
+    stage_send_all_home(&stage);
+    stage_close(&stage);
+}
+
 TEST(where_no_backend_can_take_any_that_is_said_at_once)
 {
     struct stage stage;
