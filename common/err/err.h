@@ -4,6 +4,12 @@
  */
 #pragma once
 
+/*
+ * On a function that hardly ever runs (refusals, errors, growing): the compiler takes a branch that leads to it for one
+ * not taken, and moves it out of the way. What a request does lies closer together then, in fewer cache lines.
+ */
+#define COLD __attribute__((cold))
+
 #define ERRORS(X)                       \
     X(AGAIN, "not yet")                 \
     X(BAD, "not well formed")           \

@@ -114,7 +114,7 @@ bool json_skip(struct json_reader *reader, struct slice *ret_raw);
 /* The same; the value's type, or JSON_NONE at an error. */
 enum json_type json_skip_typed(struct json_reader *reader, struct slice *ret_raw);
 /* For the caller's own complaint about the value that is next. Always returns false. */
-bool json_fail(struct json_reader *reader, enum json_error error);
+COLD bool json_fail(struct json_reader *reader, enum json_error error);
 
 /* Numbers as written to C. False: not an integer (1.0 and 1e2 are), or out of the type's range. */
 bool json_number_i64(struct slice number, int64_t *ret_number);
@@ -141,7 +141,7 @@ bool json_string_is_nocase(const struct json_string *string, const char *wanted)
 void json_string_decode(const struct json_string *string, struct text *out);
 
 /* One sentence for a caller: "line 1, column 17: not valid JSON" and the like; no part of the text is quoted. */
-void json_error_say(const struct json_reader *reader, struct text *out);
+COLD void json_error_say(const struct json_reader *reader, struct text *out);
 const char *json_error_text(enum json_error error);
 
 /*

@@ -137,7 +137,7 @@ static inline const char *pass_space(struct json_reader *reader, const char *at)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
 /* Sets the error and its place. Always NULL. */
-const char *json_stop(struct json_reader *reader, const char *at, enum json_error error);
+COLD const char *json_stop(struct json_reader *reader, const char *at, enum json_error error);
 
 /* A string that begins at `at`, whatever it holds. */
 const char *pass_string_any(struct json_reader *reader, const char *at, struct json_string *ret_string);

@@ -53,7 +53,7 @@ uint64_t log_dropped(void);
  *     - - 2026-11-22T09:30:00.123Z req=- key=- WARN qwen-gateway - backend ollama does not answer, callers get 503
  * JSON: {"time":...,"level":"warn","message":...}
  */
-void log_say(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+COLD void log_say(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 #define log_debug(...) log_say(LOG_LEVEL_DEBUG, __VA_ARGS__)
 #define log_info(...)  log_say(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_warn(...)  log_say(LOG_LEVEL_WARN, __VA_ARGS__)

@@ -101,7 +101,7 @@ const char *text_string(const struct text *text)
     return text->at ? text->at : "";
 }
 
-static bool text_break(struct text *text, enum err err)
+COLD static bool text_break(struct text *text, enum err err)
 {
     text->err = err;
     return false;

@@ -78,7 +78,7 @@ const char *text_string(const struct text *text);
 /* Room for `more` further bytes at text->at + text->len; false, and broken, if there cannot be. */
 bool text_reserve(struct text *text, size_t more);
 
-void text_add_slow(struct text *text, const char *at, size_t len);
+COLD void text_add_slow(struct text *text, const char *at, size_t len);
 static inline void text_add(struct text *text, const char *at, size_t len)
 {
     if (text->err || text->room < text->len + len + 1 || text->room == 0) {

@@ -76,9 +76,9 @@ struct client_ring {
 /* client.c */
 void client_be_patient(struct client *client, int64_t ms);
 /* Closed now, freed by the reaper: callers up the stack may still hold it. */
-void client_bury(struct client *client);
+COLD void client_bury(struct client *client);
 /* The request is told, once, that its caller is gone; then the connection closes. */
-void client_lose(struct client *client, enum client_loss loss);
+COLD void client_lose(struct client *client, enum client_loss loss);
 /* Goes on in the loop's next turn. */
 void client_look_again(struct client *client);
 
@@ -98,10 +98,10 @@ bool client_is_reading(const struct client *client);
 void client_read_some(struct client *client);
 /* Looks at what waits in `in`, and at `fresh` behind it. */
 void client_take(struct client *client, struct slice fresh);
-void client_look_for_end(struct client *client);
-void client_on_fin(struct client *client, bool is_orderly);
-void client_distrust(struct client *client);
-void client_distrust_head(struct client *client);
+COLD void client_look_for_end(struct client *client);
+COLD void client_on_fin(struct client *client, bool is_orderly);
+COLD void client_distrust(struct client *client);
+COLD void client_distrust_head(struct client *client);
 
 /* writing.c */
 /*
@@ -111,7 +111,7 @@ void client_distrust_head(struct client *client);
  */
 void client_set_user_timeout(struct client *client, bool is_slow);
 /* Has the caller taken bytes since this was last asked, or since the kernel last took some from us? */
-bool client_is_taking(struct client *client);
+COLD bool client_is_taking(struct client *client);
 /* Unsent bytes, and their time is over: waits on, or gives the caller up. */
-void client_look_at_reader(struct client *client);
+COLD void client_look_at_reader(struct client *client);
 void client_flush(struct client *client);

@@ -61,11 +61,11 @@ bool reading_array(struct reading *reading, size_t max, bool (*read)(struct read
  * Complaints about the value that is next or was read last; always false. wants: "`NAME` must be WANTED". refuse: the
  * sentence as it stands (copied).
  */
-bool reading_wants(struct reading *reading, const char *wanted);
-bool reading_refuse(struct reading *reading, enum cause cause, const char *sentence);
+COLD bool reading_wants(struct reading *reading, const char *wanted);
+COLD bool reading_refuse(struct reading *reading, enum cause cause, const char *sentence);
 /* The same about a field of the object where the reader stands, for what is missing or is seen only at its end. */
-bool reading_field_refuse(struct reading *reading, const char *field, enum cause cause, const char *sentence);
-bool reading_no_memory(struct reading *reading);
+COLD bool reading_field_refuse(struct reading *reading, const char *field, enum cause cause, const char *sentence);
+COLD bool reading_no_memory(struct reading *reading);
 /* True when a value of this type is next; else the complaint is made. */
 bool reading_expects(struct reading *reading, enum json_type type, const char *wanted);
 

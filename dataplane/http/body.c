@@ -42,7 +42,7 @@ static unsigned hex_digit(char c)
     return c >= 'a' && c <= 'f' ? (unsigned)(c - 'a' + 10) : NO_DIGIT;
 }
 
-static void broken(struct http_body *body, const char **ret_why, const char *why)
+COLD static void broken(struct http_body *body, const char **ret_why, const char *why)
 {
     body->state = BROKEN;
     *ret_why = why;

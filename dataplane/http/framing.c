@@ -6,7 +6,7 @@
 
 enum { MAX_LENGTH_DIGITS = 18 }; /* below 2^63, so that sums of two cannot wrap */
 
-static enum http_result bad(const char **ret_why, const char *why)
+COLD static enum http_result bad(const char **ret_why, const char *why)
 {
     *ret_why = why;
     return HTTP_BAD;

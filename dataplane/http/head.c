@@ -21,7 +21,7 @@ struct reading {
 
 enum { VERSION_BYTES = sizeof "HTTP/1.1" - 1 };
 
-static enum http_result bad(struct reading *reading, const char *why)
+COLD static enum http_result bad(struct reading *reading, const char *why)
 {
     reading->why = why;
     return HTTP_BAD;
@@ -94,7 +94,7 @@ static size_t scheme_bytes(struct slice target)
     return 0;
 }
 
-static enum http_result read_absolute_form(struct reading *reading, size_t skip)
+COLD static enum http_result read_absolute_form(struct reading *reading, size_t skip)
 {
     const char *from = reading->head->target.at + skip;
     const char *end = reading->head->target.at + reading->head->target.len;
@@ -181,7 +181,7 @@ static enum http_result read_status_line(struct reading *reading)
 }
 
 /* Why a line whose name stops at `at`, which is not a colon, is no field. */
-static const char *why_no_field(const char *line, const char *at)
+COLD static const char *why_no_field(const char *line, const char *at)
 {
     if (at == line && is_blank(*at))
         return "a folded header line";

@@ -120,7 +120,7 @@ struct upstream_pool *upstream_pool_new(struct event_base *base, struct wheel *w
     return pool;
 }
 
-static void shut(struct upstream *up)
+COLD static void shut(struct upstream *up)
 {
     if (up->fd >= 0) {
         (void)event_del(&up->event);
@@ -130,7 +130,7 @@ static void shut(struct upstream *up)
 }
 
 /* Closed at once, freed by the reaper: callers up the stack may still hold it. */
-static void bury(struct upstream *up)
+COLD static void bury(struct upstream *up)
 {
     if (up->stage == STAGE_DEAD)
         return;
@@ -169,7 +169,7 @@ void upstream_pool_free(struct upstream_pool *pool)
     free(pool);
 }
 
-static void lose(struct upstream *up, enum upstream_loss loss, const char *why)
+COLD static void lose(struct upstream *up, enum upstream_loss loss, const char *why)
 {
     struct borrower *who = up->who;
 
@@ -211,7 +211,7 @@ static int open_socket(struct upstream_pool *pool, int family)
     return fd;
 }
 
-static bool start_connecting(struct upstream *up)
+COLD static bool start_connecting(struct upstream *up)
 {
     const struct sockaddr_storage *address;
     int one = 1;
@@ -262,7 +262,7 @@ static struct upstream *take_kept(struct upstream_pool *pool, struct backend *ba
     return NULL;
 }
 
-static struct upstream *make(struct upstream_pool *pool, struct backend *backend, int64_t connect_timeout_ms)
+COLD static struct upstream *make(struct upstream_pool *pool, struct backend *backend, int64_t connect_timeout_ms)
 {
     struct upstream *up = calloc(1, sizeof *up);
 
@@ -428,7 +428,7 @@ static bool feed_body(struct upstream *up, struct slice *bytes)
 }
 
 /* A head in pieces cannot be gathered any further. */
-static void lose_head(struct upstream *up)
+COLD static void lose_head(struct upstream *up)
 {
     bool has_no_memory = up->head_text.err == ERR_NO_MEMORY;
 
@@ -506,7 +506,7 @@ static void feed(struct upstream *up, struct slice bytes)
 }
 
 /* The backend ended its side: orderly with a FIN, or with a reset. */
-static void on_eof(struct upstream *up, bool is_orderly)
+COLD static void on_eof(struct upstream *up, bool is_orderly)
 {
     if (is_orderly && up->stage == STAGE_BODY && up->framing.framing == HTTP_UNTIL_CLOSE) {
         up->keeps_alive = false;
@@ -577,7 +577,7 @@ bool upstream_pool_has_more(const struct upstream_pool *pool)
     return pool->again != NULL;
 }
 
-static void on_connected(struct upstream *up)
+COLD static void on_connected(struct upstream *up)
 {
     int error = 0;
     socklen_t bytes = sizeof error;
