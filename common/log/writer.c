@@ -18,7 +18,7 @@
 #include "log_parts.h"
 
 enum {
-    NAP_MS = 25, /* between two looks while lines come: how late a line may be. Each look takes a core from a worker */
+    NAP_MS = 100, /* between two looks while lines come: how late a line may be. Each look takes a core from a worker */
     NAPS_BEFORE_SLEEP = 3,
     STUCK_MS = 50,   /* between two attempts at a stuck file */
     CLOSING_MS = 10, /* the same while it closes */
