@@ -173,6 +173,28 @@ static void note_finish(struct request *req, const struct event *event)
         req->record.finish = SLICE("tool_calls");
 }
 
+/* UTF-8 bytes of what \uXXXX stands for; of a pair of surrogates each half makes two. */
+static unsigned bytes_of_code(const char *digits)
+{
+    if (digits[0] == '0' && digits[1] < '8')
+        return digits[1] == '0' && digits[2] < '8' ? 1 : 2;
+    return (digits[0] | 0x20) == 'd' && strchr("89abcdefABCDEF", digits[1]) ? 2 : 3;
+}
+
+/* Of a text that is still escaped. */
+static uint64_t utf8_bytes(struct slice wire)
+{
+    const char *at = wire.at, *end = wire.at + wire.len;
+    uint64_t bytes = wire.len;
+
+    while (at < end && (at = memchr(at, '\\', (size_t)(end - at)))) {
+        unsigned escape = at[1] == 'u' ? 6 : 2;
+        bytes -= escape - (at[1] == 'u' ? bytes_of_code(at + 2) : 1);
+        at += escape;
+    }
+    return bytes;
+}
+
 /* Of what passed so far, as behaviour.md 5 has it. */
 static uint64_t estimated_tokens(const struct request *req)
 {
@@ -187,7 +209,7 @@ static uint64_t estimated_tokens(const struct request *req)
 static void count_passing(struct request *req, struct event *event)
 {
     req->piece_count += event->content_wire.len || event->thinking_wire.len;
-    req->output_bytes += event->content_wire.len + event->thinking_wire.len;
+    req->output_bytes += utf8_bytes(event->content_wire) + utf8_bytes(event->thinking_wire);
     req->has_thought |= event->thinking_wire.len > 0;
     for (const struct tool_call *call = event->tool_calls; call; call = call->next)
         req->output_bytes += call->name_wire.len + call->arguments_value.len;
