@@ -91,7 +91,8 @@ class GatewayFleet(Gateway):
                     for number, each in enumerate(backend_port)]
         settings = super().settings(bench, folder, port, None)
         settings.pop("ollama_api")
-        return {**settings, "backends": backends, "max_waiting": 100000, "max_waiting_per_user": 100000, "queue_timeout": "1h", **self.changes}
+        return {**settings, "backends": backends, "max_waiting": 100000, "max_waiting_per_user": 100000, "queue_timeout": "1h",
+                **self.changes}
 
     def metric(self, name):
         """The sum over all samples of that name."""
