@@ -34,6 +34,7 @@ http {{
     listen 127.0.0.1:{port} backlog=16384;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
+    proxy_set_header Host localhost;
     proxy_buffering off;
     proxy_read_timeout 600s;
     location = /v1/chat/completions {{ proxy_pass http://backends/api/chat; }}
