@@ -21,8 +21,14 @@ ALONE = "/api/chat"
 
 def contenders(program):
     """Judged are the first three; the last two are told what the others must find out."""
-    return [GatewayFleet("gateway", program, **DELEGATE), NginxFleet("round robin"), NginxFleet("least_conn", "least_conn;"),
+    return [gateways(program)[0], NginxFleet("round robin"), NginxFleet("least_conn", "least_conn;"),
             NginxFleet("round robin, told the speeds", "", SPEEDS), NginxFleet("least_conn, told the speeds", "least_conn;", SPEEDS)]
+
+
+def gateways(program):
+    """The second is told the speeds, and so gives conversations to backends in that proportion."""
+    return [GatewayFleet("gateway", program, **DELEGATE),
+            GatewayFleet("gateway, told the speeds", program, weights=[speed // SPEEDS[0] for speed in SPEEDS], **DELEGATE)]
 
 
 @contextlib.contextmanager

@@ -77,19 +77,20 @@ class NginxFleet(Proxy):
 
 
 class GatewayFleet(Gateway):
-    """Before several backends with slots; other settings as given."""
+    """Before several backends with slots; other settings as given. With weights it is told what it has to find out."""
 
-    def __init__(self, name, program, slots=SLOTS, **changes):
+    def __init__(self, name, program, slots=SLOTS, weights=None, **changes):
         super().__init__(name, program)
         self.load = "w"  # on no core of its own
         self.slots = slots
+        self.weights = weights
         self.changes = changes
         self.operator = None
 
     def settings(self, bench, folder, port, backend_port):
         self.operator = f"{folder}/operator.sock"
-        backends = [{"name": f"gpu{number}", "url": f"http://127.0.0.1:{each}", "slots": self.slots}
-                    for number, each in enumerate(backend_port)]
+        backends = [{"name": f"gpu{number}", "url": f"http://127.0.0.1:{each}", "slots": self.slots,
+                     "weight": self.weights[number] if self.weights else 1} for number, each in enumerate(backend_port)]
         settings = super().settings(bench, folder, port, None)
         settings.pop("ollama_api")
         return {**settings, "backends": backends, "max_waiting": 100000, "max_waiting_per_user": 100000, "queue_timeout": "1h",
