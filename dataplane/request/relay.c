@@ -503,7 +503,7 @@ static void on_lost(struct borrower *borrower, enum upstream_loss loss, const ch
         backend_failed(req->backend, clock_ms());
         req->house->nudge(req->house->nudge_arg);
     }
-    if (was_silent && loss != UPSTREAM_BAD && loss != UPSTREAM_NO_MEMORY && send_again(req, is_stale)) {
+    if (loss != UPSTREAM_BAD && loss != UPSTREAM_NO_MEMORY && send_again(req, is_stale)) {
         request_drive(req);
         return;
     }

@@ -27,3 +27,10 @@ def test_nothing_of_a_503_is_left_when_the_second_backend_answers_in_pieces(flee
     answer = gateway.chat("say:all of it is here")
     assert (answer.status, answer.content) == (200, "all of it is here"), answer.text
     assert gateway.line_of(answer)["backend"] == "gpu2"
+
+
+def test_a_503_whose_connection_ends_before_its_body_is_a_503_all_the_same(fleet):
+    gateway, fakes = fleet({"gpu1": {}, "gpu2": {"weight": 0}})
+    fakes["gpu1"].script_raw(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 40\r\n\r\n{\"error\":")
+    answer = gateway.chat("say:here")
+    assert (answer.status, answer.content) == (200, "here"), answer.text
