@@ -228,6 +228,8 @@ struct fleet *fleet_unref(struct fleet *fleet);
  * catalog comes with it, counted for the caller.
  */
 const struct listing *fleet_find(const struct fleet *fleet, struct slice normalised, struct catalog **ret_catalog);
+/* Is it configured for one of the backends, by its name? */
+bool fleet_names(const struct fleet *fleet, struct slice normalised);
 /* All of them as one list, counted for the caller; NULL: no list has come yet, or no memory. */
 struct catalog *fleet_catalog(const struct fleet *fleet);
 /* Is a name that they do not list one that nobody has? Some backend lives, and every one that does has told its list.

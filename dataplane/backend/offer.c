@@ -19,6 +19,14 @@ const struct listing *fleet_find(const struct fleet *fleet, struct slice normali
     return NULL;
 }
 
+bool fleet_names(const struct fleet *fleet, struct slice normalised)
+{
+    for (size_t i = 0; i < fleet->count; i++)
+        if (fleet->rules[i].model_count && fleet_rule_is_for(&fleet->rules[i], normalised))
+            return true;
+    return false;
+}
+
 bool fleet_knows_models(const struct fleet *fleet)
 {
     bool knows_some = false;

@@ -180,18 +180,29 @@ static void print_queue(struct text *out, enum queue_family family, const struct
     }
 }
 
+static bool is_other(const struct metrics_queue *queue)
+{
+    return slice_is(queue->model, SLICE("other"));
+}
+
 static void print_queues(const struct metrics_gauges *gauges, struct text *out)
 {
     unsigned count = gauges->queue_count < MAX_QUEUES ? gauges->queue_count : MAX_QUEUES;
     struct metrics_queue other = { .model = SLICE("other") };
+    bool has_other = false;
 
-    for (unsigned i = count; i < gauges->queue_count; i++)
+    for (unsigned i = 0; i < gauges->queue_count; i++) {
+        if (i < count && !is_other(&gauges->queues[i]))
+            continue;
         queue_add(&other, &gauges->queues[i]);
+        has_other = true;
+    }
     for (unsigned family = 0; family < QUEUE_FAMILIES; family++) {
         add_family(out, queue_families[family].name, queue_families[family].type, queue_families[family].help);
         for (unsigned i = 0; i < count; i++)
-            print_queue(out, (enum queue_family)family, &gauges->queues[i]);
-        if (count < gauges->queue_count)
+            if (!is_other(&gauges->queues[i]))
+                print_queue(out, (enum queue_family)family, &gauges->queues[i]);
+        if (has_other)
             print_queue(out, (enum queue_family)family, &other);
     }
 }

@@ -24,7 +24,7 @@
 struct backend;
 struct fleet;
 struct queue;  /* one model's; lives as long as the queues */
-struct queues; /* the process's; at most some 1,000 names have a queue of their own, the rest share one */
+struct queues; /* the process's; at most some 1,000 names have a queue of their own, the rest share one, "other" */
 struct ticket; /* a request's place; owned by who took it until ticket_give_back() */
 
 enum queue_class { QUEUE_INTERACTIVE, QUEUE_BATCH, QUEUE_CLASSES };
@@ -46,6 +46,9 @@ void queues_know(struct queues *queues, struct fleet *fleet, const struct queue_
 void queues_look(struct queues *queues, int64_t now_us);
 /* By a backend's name of the model, normalised. Finds or makes. NULL: no memory. */
 struct queue *queues_find(struct queues *queues, struct slice model);
+/* By a name that perhaps nobody has: finds, or gives the one that all such names share, so that callers who make names
+ * up make no queues. */
+struct queue *queues_find_shared(struct queues *queues, struct slice model);
 
 /*
  * A worker's letter box. `ring` is called when it was empty, from other threads only: whoever calls anything with a

@@ -153,7 +153,7 @@ struct queues {
     _Atomic(struct queue *) list[QUEUES_MAX + 1]; /* in the order they were made; stable */
     atomic_uint count;
     pthread_mutex_t lock; /* for adding, and for what follows; finding takes none */
-    struct queue *other;  /* of all names beyond QUEUES_MAX */
+    struct queue *other;  /* of all names beyond QUEUES_MAX, and of those that nobody is known to have */
     struct fleet *fleet;
     struct queue_rules rules;
     int64_t now_us; /* of the last look */

@@ -70,6 +70,13 @@ static struct queue *make(struct queues *queues, uint64_t hash, struct slice mod
     return queue;
 }
 
+static struct queue *shared(struct queues *queues)
+{
+    if (!queues->other)
+        queues->other = make(queues, 0, SLICE("other"));
+    return queues->other;
+}
+
 static struct queue *find_or_make(struct queues *queues, uint64_t hash, struct slice model)
 {
     _Atomic(struct queue *) *bucket = &queues->buckets[hash % QUEUE_BUCKETS];
@@ -77,11 +84,8 @@ static struct queue *find_or_make(struct queues *queues, uint64_t hash, struct s
 
     if (queue)
         return queue;
-    if (queues_count(queues) >= QUEUES_MAX) {
-        if (!queues->other)
-            queues->other = make(queues, 0, SLICE("other"));
-        return queues->other;
-    }
+    if (queues_count(queues) >= QUEUES_MAX)
+        return shared(queues);
     queue = make(queues, hash, model);
     if (!queue)
         return NULL;
@@ -99,6 +103,18 @@ struct queue *queues_find(struct queues *queues, struct slice model)
         return queue;
     (void)pthread_mutex_lock(&queues->lock);
     queue = find_or_make(queues, hash, model);
+    (void)pthread_mutex_unlock(&queues->lock);
+    return queue;
+}
+
+struct queue *queues_find_shared(struct queues *queues, struct slice model)
+{
+    struct queue *queue = find(queues, slice_hash(queues->seed, model), model);
+
+    if (queue)
+        return queue;
+    (void)pthread_mutex_lock(&queues->lock);
+    queue = shared(queues);
     (void)pthread_mutex_unlock(&queues->lock);
     return queue;
 }

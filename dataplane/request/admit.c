@@ -276,7 +276,8 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
         return request_refuse(req, CAUSE_RATE);
     if (!write_request(req, &choice))
         return request_refuse(req, CAUSE_NO_MEMORY);
-    return place_take(req, rule ? slice_of(rule->backend_name) : normalised);
+    return place_take(req, rule ? slice_of(rule->backend_name) : normalised,
+                      rule || choice.listing || fleet_names(req->fleet, normalised));
 }
 
 void admit_done(struct request *req)

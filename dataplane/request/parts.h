@@ -171,8 +171,8 @@ void sent_tighten(struct request *req);
 /* place.c: rows 15 and 16: the place in the queue, then the slot */
 /* The head names the conversation: what is said to belong together goes to one backend, for its prompt cache. */
 void place_note_session(struct request *req, struct slice session);
-/* Enters the queue of a backend's model, normalised. */
-enum verdict place_take(struct request *req, struct slice model);
+/* Enters the queue of a backend's model, normalised. `is_known`: it is configured, or some backend lists it. */
+enum verdict place_take(struct request *req, struct slice model, bool is_known);
 enum verdict request_queued(struct request *req);
 /* The deadline of QUEUED is due. */
 void place_look_at_time(struct request *req, int64_t now_ms);

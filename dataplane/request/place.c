@@ -59,7 +59,7 @@ static struct slice user_of(const struct request *req, char address[ADDRESS_TEXT
     return req->record.user.len ? req->record.user : slice_of(address_text(&req->record.address, address));
 }
 
-enum verdict place_take(struct request *req, struct slice model)
+enum verdict place_take(struct request *req, struct slice model, bool is_known)
 {
     char address[ADDRESS_TEXT_BYTES];
     const struct ticket_wish wish = {
@@ -71,7 +71,8 @@ enum verdict place_take(struct request *req, struct slice model)
     };
 
     req->entered_us = req->waits_since_us = clock_us();
-    req->queue = queues_find(req->house->queues, model);
+    req->queue =
+        is_known ? queues_find(req->house->queues, model) : queues_find_shared(req->house->queues, model);
     if (req->queue)
         req->ticket = ticket_take(req->queue, req->house->home, &wish, req, req->entered_us);
     if (!req->ticket)

@@ -34,3 +34,17 @@ def test_a_503_whose_connection_ends_before_its_body_is_a_503_all_the_same(fleet
     fakes["gpu1"].script_raw(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 40\r\n\r\n{\"error\":")
     answer = gateway.chat("say:here")
     assert (answer.status, answer.content) == (200, "here"), answer.text
+
+
+def queues(gateway):
+    return {labels["model"] for name, labels, _ in gateway.metrics() if name == "qwen_gateway_queue_running"}
+
+
+def test_names_that_no_backend_lists_make_no_queues(start_fake, start_gateway):
+    fake = start_fake()
+    fake.set(tags_silent=True)  # it lives, but never tells what it has
+    gateway = start_gateway(fake)
+    for n in range(3):
+        assert gateway.chat("say:here", model=f"made-up-{n}").status == 404
+    assert gateway.chat("say:here").status == 200, "it has the model, though it does not list it"
+    assert queues(gateway) == {"other"}
