@@ -2,7 +2,7 @@
  * The place of a request: in the queue of its model, then its slot at a backend. Given back in one function, whichever
  * it is by then.
  *
- * Timers, on the request's one deadline while QUEUED: queue_timeout from entering, and heartbeats (heartbeat.c).
+ * Timers, on the request's one deadline while QUEUED: queue_timeout of waiting in all, and heartbeats (heartbeat.c).
  */
 #include "clock.h"
 #include "metrics.h"
@@ -71,8 +71,7 @@ enum verdict place_take(struct request *req, struct slice model, bool is_known)
     };
 
     req->entered_us = req->waits_since_us = clock_us();
-    req->queue =
-        is_known ? queues_find(req->house->queues, model) : queues_find_shared(req->house->queues, model);
+    req->queue = is_known ? queues_find(req->house->queues, model) : queues_find_shared(req->house->queues, model);
     if (req->queue)
         req->ticket = ticket_take(req->queue, req->house->home, &wish, req, req->entered_us);
     if (!req->ticket)
@@ -80,9 +79,15 @@ enum verdict place_take(struct request *req, struct slice model, bool is_known)
     return request_go(req, REQUEST_QUEUED);
 }
 
+/* When it has waited for so long: the time that a backend had it, which then failed it, does not count. */
+static int64_t patience_ends_ms(const struct request *req)
+{
+    return (req->waits_since_us - req->record.queue_us) / 1000 + settings_of(req)->queue_timeout_ms;
+}
+
 static void set_deadline(struct request *req)
 {
-    int64_t due_ms = req->entered_us / 1000 + settings_of(req)->queue_timeout_ms;
+    int64_t due_ms = patience_ends_ms(req);
     int64_t beat_ms = heartbeat_due_ms(req);
 
     wheel_set(req->house->wheel, &req->deadline, beat_ms < due_ms ? beat_ms : due_ms);
@@ -109,21 +114,24 @@ static enum verdict refuse_for_now(struct request *req, enum cause cause)
     return AGAIN;
 }
 
-static void note_queue_time(struct request *req)
+/* Gives how long it was this time. */
+static int64_t note_queue_time(struct request *req)
 {
+    int64_t now_us = clock_us(), waited_us = now_us - req->waits_since_us;
+
     req->record.has_queue = true;
-    req->record.queue_us += clock_us() - req->waits_since_us;
-    req->waits_since_us = clock_us();
+    req->record.queue_us += waited_us;
+    req->waits_since_us = now_us;
+    return waited_us;
 }
 
 static void note_wait(struct request *req)
 {
     bool is_batch = req->key && req->key->class == KEY_BATCH;
 
-    note_queue_time(req);
     metrics_count_wait(req->house->metrics, &(struct metrics_wait){ .model = queue_model(req->queue),
                                                                     .is_batch = is_batch,
-                                                                    .wait_us = req->record.queue_us });
+                                                                    .wait_us = note_queue_time(req) });
 }
 
 static void note_resent(struct request *req)
@@ -166,8 +174,7 @@ enum verdict request_queued(struct request *req)
 
 void place_look_at_time(struct request *req, int64_t now_ms)
 {
-    if (now_ms >= req->entered_us / 1000 + settings_of(req)->queue_timeout_ms) {
-        note_queue_time(req);
+    if (now_ms >= patience_ends_ms(req)) {
         (void)refuse_for_now(req, CAUSE_QUEUE_TIMEOUT);
         request_drive(req);
         return;
@@ -212,6 +219,8 @@ void place_give_back(struct request *req)
 
     if (!req->ticket)
         return;
+    if (!req->backend)
+        (void)note_queue_time(req); /* in vain */
     if (req->state == REQUEST_QUEUED && !req->client)
         metrics_count(req->house->metrics, METRIC_QUEUE_ABANDONED, 1);
     leave_backend(req);

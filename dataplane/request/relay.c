@@ -3,7 +3,7 @@
  *
  * Timers, all on the request's one deadline (relay_set_deadline takes the nearest):
  *     no life             BACKEND_NO_LIFE_MS after the last byte, then LIFE_AGAIN_MS: 503 when nothing else showed life
- * either commit_after        from handing over, streams only: the status goes out and heartbeats begin
+ * either commit_after        from entering the queue, streams only: the status goes out and heartbeats begin
  *     heartbeat_interval  from the last byte to the caller, once committed
  *     first_token_timeout from handing over, until the first event
  *     stream_idle_timeout from the backend's last byte, after the first event

@@ -48,3 +48,33 @@ def test_names_that_no_backend_lists_make_no_queues(start_fake, start_gateway):
         assert gateway.chat("say:here", model=f"made-up-{n}").status == 404
     assert gateway.chat("say:here").status == 200, "it has the model, though it does not list it"
     assert queues(gateway) == {"other"}
+
+
+def test_the_time_at_a_backend_that_failed_it_is_no_waiting(fleet):
+    gateway, fakes = fleet({"gpu1": {"slots": 1}, "gpu2": {"slots": 1}}, queue_timeout="300ms")
+    for fake in fakes.values():
+        fake.script(silent=True)
+    wires = {says: gateway.open_chat(says) for says in ("say:one", "say:two")}
+    at = {fake.wait_chats(1, "running")[0]["body_json"]["messages"][0]["content"]: fake for fake in fakes.values()}
+    assert gateway.chat().code == "queue_timeout", "it waited as long as is allowed: the two have been there for longer"
+    at["say:one"].set(drop=True)
+    wait_for(lambda: gateway.metric("queue_waiting") == 1)
+    wires["say:two"].close()
+    answer = wires["say:one"].answer()
+    assert (answer.status, answer.content) == (200, "one"), answer.text
+
+
+def test_who_waited_in_vain_has_it_in_the_log(fleet):
+    gateway, fakes = fleet({"gpu1": {"slots": 1}})
+    fakes["gpu1"].script(silent=True)
+    holder = gateway.open_chat("hi", {"X-Request-Id": "holder"})
+    fakes["gpu1"].wait_chats(1, "running")
+    wires = {name: gateway.open_chat("hi", {"X-Request-Id": name}) for name in ("leaves", "loses")}
+    wait_for(lambda: gateway.metric("queue_waiting") == 2)
+    assert gateway.get("/v1/models").status == 200
+    wires["leaves"].close()
+    assert int(gateway.wait_line(req="leaves")["queue_ms"]) > 0
+    fakes["gpu1"].kill()
+    assert wires["loses"].answer().status == 503
+    assert int(gateway.wait_line(req="loses")["queue_ms"]) > 0
+    holder.close()
