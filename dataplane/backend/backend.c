@@ -23,7 +23,7 @@ static bool resolve(struct backend *backend)
     if (result == EAI_MEMORY || (result == EAI_SYSTEM && errno == ENOMEM))
         return false;
     if (result != 0) {
-        log_warn("backend %s: the host %s does not resolve (%s)", backend->name, backend->host, gai_strerror(result));
+        backend->unresolved = gai_strerror(result);
         return true;
     }
     for (struct addrinfo *info = found; info && backend->address_count < BACKEND_MAX_ADDRESSES; info = info->ai_next) {

@@ -101,6 +101,7 @@ struct backend {
     struct sockaddr_storage addresses[BACKEND_MAX_ADDRESSES];
     socklen_t address_bytes[BACKEND_MAX_ADDRESSES];
     unsigned address_count;
+    const char *unresolved;   /* why it has none; NULL: it has */
     atomic_uint good_address; /* the one that answered last: tried first */
 
     _Atomic(enum breaker) breaker;

@@ -5,6 +5,7 @@
 
 #include "backend.h"
 #include "kind.h"
+#include "log.h"
 #include "snapshot.h"
 
 static const struct kind *const kinds[] = { [BACKEND_OLLAMA] = &kind_ollama };
@@ -43,6 +44,14 @@ static struct fleet *fleet_begin(struct snapshot *snapshot)
 /* Pointers come before the rules: whatever their number, the rules are aligned. */
 static_assert(alignof(struct fleet_rule) <= sizeof(struct backend *));
 
+/* Here only, not whenever it is looked up again. */
+static void say_unresolved(const struct backend *backend)
+{
+    if (backend->unresolved)
+        log_warn("backend %s: the host %s does not resolve (%s): looking it up again and again", backend->name,
+                 backend->host, backend->unresolved);
+}
+
 struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t now_ms)
 {
     struct fleet *fleet = fleet_begin(snapshot);
@@ -52,8 +61,8 @@ struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t no
     for (size_t i = 0; i < snapshot->backend_count; i++) {
         const struct backend_rule *rule = &snapshot->backends[i];
         struct backend *backend = taken_over(old, rule);
-        if (!backend)
-            backend = backend_new(rule, kinds[rule->kind], now_ms);
+        if (!backend && (backend = backend_new(rule, kinds[rule->kind], now_ms)))
+            say_unresolved(backend);
         if (!backend)
             return fleet_unref(fleet);
         fleet->backends[fleet->count++] = backend;

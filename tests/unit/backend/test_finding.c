@@ -204,3 +204,27 @@ TEST(a_fleet_is_starting_until_one_has_taken_callers_or_all_are_away)
     CHECK(!fleet_is_ready(fleet, &is_starting) && !is_starting); /* all away */
     (void)fleet_unref(fleet);
 }
+
+/* The resolver refuses a label of more than 63 letters without asking anybody. */
+TEST(that_a_host_does_not_resolve_is_said_once_and_not_whenever_it_is_looked_up)
+{
+#define LABEL "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    struct snapshot *snapshot;
+    struct said said;
+    struct fleet *fleet;
+    struct text why;
+
+    text_init(&why, 4096);
+    snapshot = snapshot_parse("c.yaml", SLICE("auth: {enabled: false}\nollama_api: http://" LABEL ":1\n"), &why, NULL);
+    CHECK(snapshot);
+    text_release(&why);
+    listen_in(&said);
+    fleet = fleet_new(snapshot, NULL, 1000);
+    CHECK(!fleet_renew(fleet, 2000));
+    CHECK(!fleet_renew(fleet, 3000));
+    listen_no_more(&said);
+    CHECK_EQ(fleet->backends[0]->address_count, 0);
+    CHECK_EQ(times(said.text, "does not resolve"), 1);
+    (void)fleet_unref(fleet);
+    (void)snapshot_unref(snapshot);
+}
