@@ -26,16 +26,35 @@ struct report {
     bool has_some;
 };
 
+static void begin_finding(struct report *report)
+{
+    text_add_string(report->out, report->has_some ? ",{\"backend\":" : ",\"findings\":[{\"backend\":");
+    report->has_some = true;
+    json_add_string(report->out, report->backend);
+}
+
 static void add_finding(void *arg, enum finding finding, struct slice model)
 {
     struct report *report = arg;
 
-    text_add_string(report->out, report->has_some ? ",{\"backend\":" : ",\"findings\":[{\"backend\":");
-    report->has_some = true;
-    json_add_string(report->out, report->backend);
+    begin_finding(report);
     text_add_literal(report->out, ",\"model\":");
     json_add_string(report->out, model);
     text_printf(report->out, ",\"finding\":\"%s\"}", finding_word(finding));
+}
+
+/* What keeps callers from it altogether, in the words of the metric backend_state. */
+static void add_absence(struct report *report, const struct backend *backend)
+{
+    const char *state = !atomic_load(&backend->is_probed) ? NULL
+                        : !backend_is_closed(backend)     ? "down"
+                        : !backend_takes_callers(backend) ? "warming"
+                                                          : NULL;
+
+    if (!state)
+        return;
+    begin_finding(report);
+    text_printf(report->out, ",\"finding\":\"%s\"}", state);
 }
 
 unsigned health_report(const struct fleet *fleet, bool is_draining, struct text *out)
@@ -47,6 +66,7 @@ unsigned health_report(const struct fleet *fleet, bool is_draining, struct text 
     text_add(out, body.at, body.len - 1); /* without its closing brace */
     for (size_t i = 0; i < fleet->count; i++) {
         report.backend = slice_of(fleet->backends[i]->name);
+        add_absence(&report, fleet->backends[i]);
         backend_findings(fleet->backends[i], add_finding, &report);
     }
     text_add_string(out, report.has_some ? "]}" : "}");

@@ -1,6 +1,6 @@
 /*
  * health - is the gateway ready to take callers? One answer for both listeners (behaviour.md 2.3); the operator is also
- * told what is wrong with backends that answer. Any thread.
+ * told which backends take no callers, and what is wrong with those that answer. Any thread.
  */
 #pragma once
 #include <stdbool.h>

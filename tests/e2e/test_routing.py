@@ -217,3 +217,13 @@ def test_with_nobody_left_the_caller_is_told_at_once(fleet):
     answer = ask(gateway).answer()
     assert (answer.status, answer.code) == (503, "backend_unavailable")
     assert gateway.get("/readyz", key=None).json["reason"] == "no_backend"
+
+
+def test_the_operator_is_told_which_backend_is_down_while_others_serve(fleet):
+    gateway, fakes = fleet({"gpu1": {}, "gpu2": {}})
+    assert gateway.operator("/readyz").json == {"status": "ready"}
+    fakes["gpu2"].kill()
+    wait_for(lambda: gateway.operator("/readyz").json == {"status": "ready", "findings": [{"backend": "gpu2", "finding": "down"}]})
+    assert gateway.get("/readyz", key=None).json == {"status": "ready"}
+    fakes["gpu2"].start()
+    wait_for(lambda: gateway.operator("/readyz").json == {"status": "ready"})
