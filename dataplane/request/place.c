@@ -31,15 +31,15 @@ static uint64_t mix_first(uint64_t hash, const struct inference *inference, enum
     return hash;
 }
 
-/*
- * What the caller names it by, else its first messages: a prompt cache is worth seconds of GPU, and the next turn
- * begins with the same words. The same on every gateway, so that all name the same backend.
- */
 void place_note_session(struct request *req, struct slice session)
 {
     req->conversation = session.len ? mix(1, session) : 0;
 }
 
+/*
+ * What the caller names it by, else its first messages: a prompt cache is worth seconds of GPU, and the next turn
+ * begins with the same words. The same on every gateway, so that all name the same backend.
+ */
 static uint64_t conversation_of(const struct request *req)
 {
     const struct inference *inference = req->inference;
