@@ -23,27 +23,27 @@ def connect(stack, port, count):
     return [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(count)]
 
 
-def fill(gateway, port, pid, prompt_bytes):
+def fill(gateway, port, pid, prompt_bytes, count, users):
     """Bytes a caller, first connected only, then waiting; the body's own are told apart."""
     with contextlib.ExitStack() as stack:
         holder, = connect(stack, port, 1)
         holder.sendall(request_of("holder", "tokens:1000000@50", True)[0])
         holder.recv(1)
         before = resident_bytes(pid)
-        wires = connect(stack, port, WAITING)
-        gateway.wait_until("connections_open", WAITING + 1)
+        wires = connect(stack, port, count)
+        gateway.wait_until("connections_open", count + 1)
         connected = resident_bytes(pid)
         for number, wire in enumerate(wires):
-            asked, body_bytes = request_of(number % USERS, "x" * prompt_bytes, number % 2 == 0)
+            asked, body_bytes = request_of(number % users, "x" * prompt_bytes, number % 2 == 0)
             wire.sendall(asked)
-        gateway.wait_until("queue_waiting", WAITING)
-        gateway.wait_until("queue_users_waiting", USERS)
+        gateway.wait_until("queue_waiting", count)
+        gateway.wait_until("queue_users_waiting", users)
         waiting = resident_bytes(pid)
-    return {"connection": (connected - before) / WAITING, "waiting": (waiting - connected) / WAITING, "body": body_bytes}
+    return {"connection": (connected - before) / count, "waiting": (waiting - connected) / count, "body": body_bytes}
 
 
-def measure_waiting(bench, program, prompt_bytes):
+def measure_waiting(bench, program, prompt_bytes, count=WAITING, users=USERS):
     """Each time with a gateway that has not served anybody else."""
     gateway = GatewayFleet("gateway", program, 1, **SETTINGS)
     with stand_in(bench, 1) as (backend_port, _), gateway.running(bench, gateway, [backend_port]) as (port, pid):
-        return fill(gateway, port, pid, prompt_bytes)
+        return fill(gateway, port, pid, prompt_bytes, count, users)

@@ -148,24 +148,35 @@ class Trouble:
     def frozen(self, fake, name):
         """For so long that the gateway gives it up, and those who wait for it are served elsewhere."""
         opened = self.gateway.metric("breaker_opened_total")
-        with self.frost(fake, name):
+        with self.frost(fake.freeze, fake.thaw, fake, name):
+            wait_for(lambda: self.gateway.metric("breaker_opened_total") > opened, 15, "it is given up")
+            self.callers.wait_answers(30)
+
+    def hung(self, fake, name):
+        """The same, but the process is there: it takes connections and does nothing with them."""
+        opened = self.gateway.metric("breaker_opened_total")
+        with self.frost(lambda: fake.set(blackhole=True), lambda: fake.set(blackhole=False), fake, name):
             wait_for(lambda: self.gateway.metric("breaker_opened_total") > opened, 15, "it is given up")
             self.callers.wait_answers(30)
 
     def stumbled(self, fake, name):
         """Frozen for a moment: nobody needs to notice but those who wait."""
-        with self.frost(fake, name):
+        with self.frost(fake.freeze, fake.thaw, fake, name):
             self.callers.wait_answers(15)
 
+    def dropped(self, fake, name):
+        """All its connections are reset, and it goes on."""
+        fake.set(drop=True)
+
     @contextlib.contextmanager
-    def frost(self, fake, name):
+    def frost(self, stop, go_on, fake, name):
         """What it was saying when it froze it goes on with when it thaws, and may say all of it before it notices that
         nobody is there any more."""
-        fake.freeze()
+        stop()
         began = time.monotonic() * 1000
         yield
         thawed = time.monotonic() * 1000
-        fake.thaw()
+        go_on()
         chats = fake.ask("GET", f"/seen?path=/api/chat&from={self.books_read[name]}")["requests"]
         self.books_read[name] = chats[-1]["n"] if chats else self.books_read[name]
         for chat in chats:
@@ -173,7 +184,7 @@ class Trouble:
                 self.held[chat["id"]].add(name)
 
 
-KINDS = ("killed", "frozen", "restarted", "stumbled")
+KINDS = ("killed", "frozen", "hung", "restarted", "stumbled", "dropped")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import threading
 import time
 
 from gateway import KEY, chat_body
-from wire import Cut, wait_for
+from wire import Cut
 
 CALLERS = 16
 ABORTS = 0.1

@@ -22,8 +22,8 @@ def test_whoever_had_not_begun_is_served_once_while_backends_come_and_go(backend
     gateway, fakes = backends
     with failover.trouble(gateway, fakes, SEED) as done:
         done.callers.wait_answers(60)
-        for what, name in (("killed", "gpu0"), ("frozen", "gpu1"), ("restarted", "gpu2"), ("stumbled", "gpu0"), ("killed", "gpu1")):
-            done.happens(what, name)
+        for turn, what in enumerate(("killed", "frozen", "restarted", "stumbled", "dropped", "killed")):
+            done.happens(what, f"gpu{turn % 3}")
         done.callers.wait_answers(60)
     gateway.check_books()
     failover.say(done)

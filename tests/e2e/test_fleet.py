@@ -3,15 +3,17 @@ many requests, and that its callers notice what they must."""
 
 import asyncio
 import sys
+import types
 
 import pytest
 
-from processes import ROOT
+from processes import BIN, ROOT
 from wire import wait_for
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
-from contenders import KEY  # noqa: E402
+from contenders import KEY, Bench  # noqa: E402
 from crowd import Crowd, percentile  # noqa: E402
+from waiting import measure_waiting  # noqa: E402
 
 SPEEDS, SLOTS, TOKEN_MS = (100, 200, 400), 3, 24
 
@@ -69,3 +71,11 @@ def test_the_crowd_counts_a_wait_from_when_a_question_was_due(start_fake):
     for before, after in zip(served, served[1:]):  # one slot: whoever is next begins after the one before has ended
         assert after.first - before.first >= 0.004 * (before.tokens - 1) / 2
     assert percentile(crowd.waits_ms(0), 0.99) >= 2 * served[0].tokens
+
+
+@pytest.mark.hardened
+@pytest.mark.parametrize("prompt_bytes", [100, 3000])
+def test_a_waiting_request_takes_less_than_2_kib_beside_its_body(folder, prompt_bytes):
+    bench = Bench(types.SimpleNamespace(bin=BIN, wrap=[]), folder)
+    said = measure_waiting(bench, BIN / "qwen-gateway", prompt_bytes, 1000, 200)
+    assert 500 < said["waiting"] - said["body"] <= 2048, said
