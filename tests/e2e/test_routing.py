@@ -20,7 +20,8 @@ def fleet(start_fake, start_gateway):
                 fakes[name].set(models=[{"name": model, "capabilities": ["completion"]} for model in models])
         entries = [{"name": name, "url": fakes[name].url, **options} for name, options in sites.items()]
         gateway = start_gateway(next(iter(fakes.values())), ollama_api=None, backends=entries, **settings)
-        wait_for(lambda: gateway.metric("backend_up") == len(fakes))
+        wait_for(lambda: {labels["backend"] for name, labels, _ in gateway.metrics()
+                          if name == "qwen_gateway_backend_model_resident"} == set(fakes))  # their lists are known
         return gateway, fakes
     return start
 
