@@ -96,13 +96,18 @@ struct backend *backend_unref(struct backend *backend)
     return NULL;
 }
 
-bool backend_wants_address(const struct backend *backend, int64_t now_ms)
+bool host_is_literal(const char *host)
 {
     struct in6_addr literal;
 
+    return inet_pton(AF_INET, host, &literal) == 1 || inet_pton(AF_INET6, host, &literal) == 1;
+}
+
+bool backend_wants_address(const struct backend *backend, int64_t now_ms)
+{
     if (!backend->address_count)
         return true;
-    if (inet_pton(AF_INET, backend->host, &literal) == 1 || inet_pton(AF_INET6, backend->host, &literal) == 1)
+    if (host_is_literal(backend->host))
         return false;
     return !backend_is_closed(backend) && now_ms - atomic_load(&backend->opened_ms) >= BACKEND_LOOK_UP_MS;
 }
@@ -110,7 +115,7 @@ bool backend_wants_address(const struct backend *backend, int64_t now_ms)
 bool backend_is(const struct backend *backend, const struct backend_rule *rule)
 {
     return strcmp(backend->name, rule->name) == 0 && strcmp(backend->host, rule->host) == 0 &&
-           backend->port == rule->port && backend->address_count > 0;
+           backend->port == rule->port;
 }
 
 void backend_lives(struct backend *backend, int64_t now_ms)

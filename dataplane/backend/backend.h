@@ -214,8 +214,11 @@ struct fleet {
     struct fleet_rule *rules;  /* as many, in the same order; part of the fleet */
     struct backend *backends[];
 };
-/* Takes over the backends of `old` (may be NULL) that still stand for the same rule. NULL: no memory. */
+/* Takes over the backends of `old` (may be NULL) that still stand for the same rule; looks up the hosts of the others,
+ * which blocks where fleet_asks_resolver() says so. NULL: no memory. */
 struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t now_ms);
+/* Has it hosts that are neither known from `old` nor found without asking anybody? */
+bool fleet_asks_resolver(const struct snapshot *snapshot, const struct fleet *old);
 /*
  * The same fleet with the hosts looked up again where backend_wants_address() says so. Blocks on the resolver: for a
  * thread of its own. Returns NULL when nothing is different.

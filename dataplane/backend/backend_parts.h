@@ -5,3 +5,5 @@
 #include "backend.h"
 
 void findings_release(struct backend *backend);
+/* An address, which needs no resolver. */
+bool host_is_literal(const char *host);

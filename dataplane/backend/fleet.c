@@ -2,20 +2,31 @@
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-#include "backend.h"
+#include "backend_parts.h"
 #include "kind.h"
 #include "log.h"
 #include "snapshot.h"
 
 static const struct kind *const kinds[] = { [BACKEND_OLLAMA] = &kind_ollama };
 
-static struct backend *taken_over(struct fleet *old, const struct backend_rule *rule)
+static struct backend *find(const struct fleet *fleet, const struct backend_rule *rule)
 {
-    for (size_t i = 0; old && i < old->count; i++)
-        if (old->backends[i]->kind == kinds[rule->kind] && backend_is(old->backends[i], rule))
-            return backend_ref(old->backends[i]);
+    for (size_t i = 0; fleet && i < fleet->count; i++)
+        if (fleet->backends[i]->kind == kinds[rule->kind] && backend_is(fleet->backends[i], rule))
+            return fleet->backends[i];
     return NULL;
+}
+
+bool fleet_asks_resolver(const struct snapshot *snapshot, const struct fleet *old)
+{
+    for (size_t i = 0; i < snapshot->backend_count; i++) {
+        const struct backend_rule *rule = &snapshot->backends[i];
+        if (!find(old, rule) && !host_is_literal(rule->host) && strcasecmp(rule->host, "localhost") != 0)
+            return true;
+    }
+    return false;
 }
 
 /* The fleet of a snapshot with its rules, but without backends so far. */
@@ -60,7 +71,7 @@ struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t no
         return NULL;
     for (size_t i = 0; i < snapshot->backend_count; i++) {
         const struct backend_rule *rule = &snapshot->backends[i];
-        struct backend *backend = taken_over(old, rule);
+        struct backend *known = find(old, rule), *backend = known ? backend_ref(known) : NULL;
         if (!backend && (backend = backend_new(rule, kinds[rule->kind], now_ms)))
             say_unresolved(backend);
         if (!backend)

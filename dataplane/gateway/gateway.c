@@ -49,8 +49,8 @@ struct gateway {
     struct event_base *base;
     struct event *signals[SIGNALS];
     struct event *news, *delay, *deadline, *round, *queue_look;
-    struct look_up look_up;
-    int news_fd; /* workers: a probe is wanted, or a worker has ended */
+    struct look_up look_up, reloading; /* the hosts of the fleet again; those of a new configuration */
+    int news_fd;                       /* workers: a probe is wanted, or a worker has ended */
     struct snapshot *snapshot;
     struct fleet *fleet;
     struct limits *limits;
@@ -66,7 +66,7 @@ struct gateway {
     struct descriptors descriptors;
     atomic_uint workers_done;
     atomic_bool is_draining, wants_probe, is_crowded;
-    bool has_ended_workers;
+    bool has_ended_workers, reloads_again;
     int64_t started_s;
     unsigned breakers_counted;
 };
@@ -214,10 +214,10 @@ static void tell_queues(struct gateway *gateway, const struct settings *settings
     queues_know(gateway->queues, fleet, &rules, clock_us());
 }
 
-static void refuse_reload(struct gateway *gateway, const struct text *why)
+static void refuse_reload(struct gateway *gateway, const char *why)
 {
     metrics_count(gateway->shard, METRIC_RELOADS_REFUSED, 1);
-    log_error("reload refused, the running configuration stays: %s", text_string(why));
+    log_error("reload refused, the running configuration stays: %s", why);
 }
 
 static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet *fleet)
@@ -239,31 +239,72 @@ static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet 
              fresh->model_count);
 }
 
+/* With its fleet; NULL: there was no memory for that. */
+static void end_reload(struct gateway *gateway, struct snapshot *fresh, struct fleet *fleet)
+{
+    if (fleet) {
+        adopt(gateway, fresh, fleet);
+    } else {
+        (void)snapshot_unref(fresh);
+        refuse_reload(gateway, "out of memory");
+    }
+    service_is_ready("serving");
+}
+
+/* Hosts are looked up elsewhere: here nobody may be kept waiting by a resolver, least of all probes. */
+static void go_on_with(struct gateway *gateway, struct snapshot *fresh)
+{
+    if (!fleet_asks_resolver(fresh, gateway->fleet))
+        end_reload(gateway, fresh, fleet_new(fresh, gateway->fleet, clock_ms()));
+    else if (look_up_first(&gateway->reloading, fresh, gateway->fleet))
+        (void)snapshot_unref(fresh);
+    else
+        end_reload(gateway, fresh, NULL);
+}
+
 static void reload(struct gateway *gateway)
 {
     struct text why, warnings;
     struct snapshot *fresh;
-    struct fleet *fleet = NULL;
 
+    gateway->reloads_again = gateway->reloading.is_underway;
+    if (gateway->reloads_again)
+        return;
     text_init(&why, 4096);
     text_init(&warnings, 64 << 10);
     service_is_reloading();
     fresh = snapshot_load(gateway->file, &why, &warnings);
     if (fresh && snapshot_needs_restart(gateway->snapshot, fresh, &why))
         fresh = snapshot_unref(fresh);
-    if (fresh && !(fleet = fleet_new(fresh, gateway->fleet, clock_ms()))) {
-        text_add_literal(&why, "out of memory");
-        fresh = snapshot_unref(fresh);
-    }
     if (fresh) {
         say_lines(&warnings);
-        adopt(gateway, fresh, fleet);
+        go_on_with(gateway, fresh);
     } else {
-        refuse_reload(gateway, &why);
+        refuse_reload(gateway, text_string(&why));
+        service_is_ready("serving");
     }
-    service_is_ready("serving");
     text_release(&why);
     text_release(&warnings);
+}
+
+static void take_reloaded(struct gateway *gateway)
+{
+    struct snapshot *fresh;
+    struct fleet *fleet;
+    bool is_of_ours;
+
+    if (!look_up_take_first(&gateway->reloading, gateway->fleet, &fresh, &fleet, &is_of_ours))
+        return;
+    if (gateway->reloads_again) { /* the file has changed meanwhile */
+        (void)fleet_unref(fleet);
+        (void)snapshot_unref(fresh);
+        reload(gateway);
+    } else if (fleet && !is_of_ours) { /* a host has another address meanwhile */
+        (void)fleet_unref(fleet);
+        go_on_with(gateway, fresh);
+    } else {
+        end_reload(gateway, fresh, fleet);
+    }
 }
 
 /* ---- what wants a look now and then ---- */
@@ -384,6 +425,7 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
     clock_turn();
     (void)!read(fd, &count, sizeof count);
     take_looked_up(gateway);
+    take_reloaded(gateway);
     if (atomic_exchange(&gateway->wants_probe, false)) {
         queues_look(gateway->queues, clock_us()); /* a breaker may have opened */
         prober_nudge(gateway->prober);
@@ -601,6 +643,11 @@ static bool open_rooms(struct gateway *gateway, struct text *why)
     return start_workers(gateway, why);
 }
 
+static bool is_looking_up(const struct gateway *gateway)
+{
+    return gateway->look_up.is_underway || gateway->reloading.is_underway;
+}
+
 static void close_rooms(struct gateway *gateway)
 {
     if (gateway->worker_count)
@@ -636,7 +683,7 @@ static void close_rooms(struct gateway *gateway)
         event_free(gateway->queue_look);
     if (gateway->base)
         event_base_free(gateway->base);
-    if (gateway->news_fd >= 0 && !gateway->look_up.is_underway)
+    if (gateway->news_fd >= 0 && !is_looking_up(gateway))
         (void)close(gateway->news_fd);
     log_thread_stop();
     log_close(LOG_CLOSE_MS);
@@ -656,7 +703,7 @@ int gateway_run(const char *file, struct snapshot *snapshot, const char *version
     gateway->version = version;
     gateway->snapshot = snapshot;
     gateway->news_fd = -1;
-    gateway->look_up = (struct look_up){ .ring = ring, .arg = gateway };
+    gateway->look_up = gateway->reloading = (struct look_up){ .ring = ring, .arg = gateway };
     gateway->started_s = clock_wall_ms() / 1000;
     is_good = open_rooms(gateway, &why);
     if (is_good) {
@@ -669,7 +716,7 @@ int gateway_run(const char *file, struct snapshot *snapshot, const char *version
     gateway->has_ended_workers |= is_good;
     close_rooms(gateway);
     text_release(&why);
-    if (!gateway->look_up.is_underway) /* else a resolver that blocks still has it; nobody waits for that */
+    if (!is_looking_up(gateway)) /* else a resolver that blocks still has it; nobody waits for that */
         free(gateway);
     return is_good ? GATEWAY_OK : GATEWAY_FAILED;
 }

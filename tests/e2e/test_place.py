@@ -1,8 +1,16 @@
 """A request's way through queue and backends when something turns up on the way: refusals, lists, reloads, leaving."""
 
+import pathlib
+import signal
+
 import pytest
 
+from processes import BIN, environment
 from wire import wait_for
+
+
+def backends_of(gateway, metric):
+    return {labels["backend"] for name, labels, _ in gateway.metrics() if name == f"qwen_gateway_{metric}"}
 
 
 @pytest.fixture
@@ -12,7 +20,7 @@ def fleet(start_fake, start_gateway):
         fakes = {name: start_fake() for name in sites}
         entries = [{"name": name, "url": fakes[name].url, **options} for name, options in sites.items()]
         gateway = start_gateway(next(iter(fakes.values())), ollama_api=None, backends=entries, **settings)
-        wait_for(lambda: gateway.metric("backend_up") == len(fakes))
+        wait_for(lambda: backends_of(gateway, "backend_model_resident") == set(fakes))  # their lists are known
         return gateway, fakes
     return start
 
@@ -74,7 +82,27 @@ def test_who_waited_in_vain_has_it_in_the_log(fleet):
     assert gateway.get("/v1/models").status == 200
     wires["leaves"].close()
     assert int(gateway.wait_line(req="leaves")["queue_ms"]) > 0
-    fakes["gpu1"].kill()
+    gateway.write_config(backends=[{**gateway.config["backends"][0], "drain": True}])
+    gateway.signal(signal.SIGHUP)
     assert wires["loses"].answer().status == 503
     assert int(gateway.wait_line(req="loses")["queue_ms"]) > 0
     holder.close()
+
+
+def test_a_resolver_that_hangs_at_a_reload_keeps_nobody_waiting(start_fake, start_gateway, folder):
+    fake, there = start_fake(), pathlib.Path(folder, "there")
+    gateway = start_gateway(fake, ollama_api=None, backends=[{"name": "gpu1", "url": fake.url}],
+                            environment_extra={"LD_PRELOAD": f"{BIN}/libresolver.so", "QG_RESOLVER": str(there),
+                                               "ASAN_OPTIONS": environment()["ASAN_OPTIONS"] + ":verify_asan_link_order=0"})
+    gateway.write_config(backends=[{"name": name, "url": f"http://{name}.test:{fake.port}"} for name in ("gpu2", "gpu3")])
+    gateway.signal(signal.SIGHUP)
+    gateway.signal(signal.SIGHUP)
+    asked = len(fake.seen("/api/version"))
+    wait_for(lambda: len(fake.seen("/api/version")) >= asked + 2, 10, "probes that go on")
+    assert gateway.chat("say:here").status == 200 and gateway.metric("backend_up", backend="gpu1") == 1
+    there.touch()
+    gateway.wait_log("configuration reloaded")
+    wait_for(lambda: gateway.metric("backend_up", backend="gpu2") == 1)
+    answer = gateway.chat("say:there")
+    assert answer.content == "there" and gateway.line_of(answer)["backend"] in ("gpu2", "gpu3")
+    assert gateway.metric("backend_up") == 2 and not gateway.metric("reloads_total", result="refused")
