@@ -59,7 +59,7 @@ def test_names_that_no_backend_lists_make_no_queues(start_fake, start_gateway):
 
 
 def test_the_time_at_a_backend_that_failed_it_is_no_waiting(fleet):
-    gateway, fakes = fleet({"gpu1": {"slots": 1}, "gpu2": {"slots": 1}}, queue_timeout="300ms")
+    gateway, fakes = fleet({"gpu1": {"slots": 1}, "gpu2": {"slots": 1}}, queue_timeout="1500ms")
     for fake in fakes.values():
         fake.script(silent=True)
     wires = {says: gateway.open_chat(says) for says in ("say:one", "say:two")}
