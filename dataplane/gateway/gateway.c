@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +17,11 @@
 
 #include "backend.h"
 #include "clock.h"
-#include "descriptors.h"
 #include "explain.h"
+#include "gateway_parts.h"
 #include "health.h"
 #include "limit.h"
-#include "listener.h"
 #include "log.h"
-#include "look_up.h"
 #include "metrics.h"
 #include "operator.h"
 #include "probe.h"
@@ -37,54 +34,12 @@
 #include "worker.h"
 
 enum {
-    MAX_WORKERS = 256,
     LOG_CLOSE_MS = 2000,
     ROUND_S = 5,
     QUEUE_LOOK_MS = 100,
-    SIGNALS = 4,
-};
-
-struct gateway {
-    const char *file, *version;
-    struct event_base *base;
-    struct event *signals[SIGNALS];
-    struct event *news, *delay, *deadline, *round, *queue_look;
-    struct look_up look_up, reloading; /* the hosts of the fleet again; those of a new configuration */
-    int news_fd;                       /* workers: a probe is wanted, or a worker has ended */
-    struct snapshot *snapshot;
-    struct fleet *fleet;
-    struct limits *limits;
-    struct queues *queues;
-    struct metrics *metrics;
-    struct metrics_shard *shard; /* the control thread's */
-    struct prober *prober;
-    struct operator* operator;
-    struct listeners listeners;
-    int operator_socket;
-    struct worker *workers[MAX_WORKERS];
-    unsigned worker_count;
-    struct descriptors descriptors;
-    atomic_uint workers_done;
-    atomic_bool is_draining, wants_probe, is_crowded;
-    bool has_ended_workers, reloads_again;
-    int64_t started_s;
-    unsigned breakers_counted;
 };
 
 /* ---- small things the process needs ---- */
-
-static void say_lines(const struct text *lines)
-{
-    struct slice rest = text_slice(lines);
-
-    while (rest.len) {
-        const char *end = memchr(rest.at, '\n', rest.len);
-        size_t len = end ? (size_t)(end - rest.at) : rest.len;
-        if (len)
-            log_warn("%.*s", (int)len, rest.at);
-        rest = (struct slice){ rest.at + len + (end != NULL), rest.len - len - (end != NULL) };
-    }
-}
 
 static unsigned count_workers(const struct settings *settings)
 {
@@ -199,114 +154,6 @@ static unsigned explain(void *arg, struct slice model, struct text *out)
     return explain_model(gateway->snapshot, gateway->fleet, gateway->queues, model, clock_us(), out);
 }
 
-/* ---- reloading ---- */
-
-/* Before the workers know: what they ask for is granted by what is known here. */
-static void tell_queues(struct gateway *gateway, const struct settings *settings, struct fleet *fleet)
-{
-    const struct queue_rules rules = {
-        .max_waiting = settings->max_waiting,
-        .max_waiting_per_user = settings->max_waiting_per_user,
-        .batch_percent = settings->batch_percent,
-        .slow_start_us = settings->slow_start_ms * 1000,
-    };
-
-    queues_know(gateway->queues, fleet, &rules, clock_us());
-}
-
-static void refuse_reload(struct gateway *gateway, const char *why)
-{
-    metrics_count(gateway->shard, METRIC_RELOADS_REFUSED, 1);
-    log_error("reload refused, the running configuration stays: %s", why);
-}
-
-static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet *fleet)
-{
-    const struct settings *settings = &fresh->settings;
-
-    (void)fleet_unref(gateway->fleet);
-    (void)snapshot_unref(gateway->snapshot);
-    gateway->snapshot = fresh;
-    gateway->fleet = fleet;
-    gateway->descriptors = descriptors_share(settings->max_connections, false);
-    tell_queues(gateway, settings, fleet);
-    log_reconfigure((enum log_level)settings->log_level, settings->log_format == LOG_FORMAT_JSON, settings->log_file);
-    for (unsigned i = 0; i < gateway->worker_count; i++)
-        worker_update(gateway->workers[i], fresh, fleet, gateway->descriptors.connections);
-    prober_watch(gateway->prober, fleet);
-    metrics_count(gateway->shard, METRIC_RELOADS_OK, 1);
-    log_info("configuration reloaded from %s; keys: %zu, models: %zu", gateway->file, fresh->key_count,
-             fresh->model_count);
-}
-
-/* With its fleet; NULL: there was no memory for that. */
-static void end_reload(struct gateway *gateway, struct snapshot *fresh, struct fleet *fleet)
-{
-    if (fleet) {
-        adopt(gateway, fresh, fleet);
-    } else {
-        (void)snapshot_unref(fresh);
-        refuse_reload(gateway, "out of memory");
-    }
-    service_is_ready("serving");
-}
-
-/* Hosts are looked up elsewhere: here nobody may be kept waiting by a resolver, least of all probes. */
-static void go_on_with(struct gateway *gateway, struct snapshot *fresh)
-{
-    if (!fleet_asks_resolver(fresh, gateway->fleet))
-        end_reload(gateway, fresh, fleet_new(fresh, gateway->fleet, clock_ms()));
-    else if (look_up_first(&gateway->reloading, fresh, gateway->fleet))
-        (void)snapshot_unref(fresh);
-    else
-        end_reload(gateway, fresh, NULL);
-}
-
-static void reload(struct gateway *gateway)
-{
-    struct text why, warnings;
-    struct snapshot *fresh;
-
-    gateway->reloads_again = gateway->reloading.is_underway;
-    if (gateway->reloads_again)
-        return;
-    text_init(&why, 4096);
-    text_init(&warnings, 64 << 10);
-    service_is_reloading();
-    fresh = snapshot_load(gateway->file, &why, &warnings);
-    if (fresh && snapshot_needs_restart(gateway->snapshot, fresh, &why))
-        fresh = snapshot_unref(fresh);
-    if (fresh) {
-        say_lines(&warnings);
-        go_on_with(gateway, fresh);
-    } else {
-        refuse_reload(gateway, text_string(&why));
-        service_is_ready("serving");
-    }
-    text_release(&why);
-    text_release(&warnings);
-}
-
-static void take_reloaded(struct gateway *gateway)
-{
-    struct snapshot *fresh;
-    struct fleet *fleet;
-    bool is_of_ours;
-
-    if (!look_up_take_first(&gateway->reloading, gateway->fleet, &fresh, &fleet, &is_of_ours))
-        return;
-    if (gateway->reloads_again) { /* the file has changed meanwhile */
-        (void)fleet_unref(fleet);
-        (void)snapshot_unref(fresh);
-        reload(gateway);
-    } else if (fleet && !is_of_ours) { /* a host has another address meanwhile */
-        (void)fleet_unref(fleet);
-        go_on_with(gateway, fresh);
-    } else {
-        end_reload(gateway, fresh, fleet);
-    }
-}
-
 /* ---- what wants a look now and then ---- */
 
 static void on_round(evutil_socket_t fd, short what, void *arg)
@@ -329,21 +176,6 @@ static void on_queue_look(evutil_socket_t fd, short what, void *arg)
     (void)what;
     clock_turn();
     queues_look(gateway->queues, clock_us());
-}
-
-static void take_looked_up(struct gateway *gateway)
-{
-    struct fleet *fresh = look_up_take(&gateway->look_up, gateway->fleet);
-
-    if (!fresh)
-        return;
-    (void)fleet_unref(gateway->fleet);
-    gateway->fleet = fresh;
-    tell_queues(gateway, &gateway->snapshot->settings, fresh);
-    for (unsigned i = 0; i < gateway->worker_count; i++)
-        worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->descriptors.connections);
-    prober_watch(gateway->prober, gateway->fleet);
-    log_info("the host of a backend has another address now: using that");
 }
 
 /* ---- draining ---- */
@@ -405,7 +237,7 @@ static void on_signal(evutil_socket_t signal, short what, void *arg)
     clock_turn();
     switch (signal) {
     case SIGHUP:
-        reload(gateway);
+        reload_begin(gateway);
         break;
     case SIGUSR1:
         log_reopen();
@@ -424,8 +256,8 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
     (void)what;
     clock_turn();
     (void)!read(fd, &count, sizeof count);
-    take_looked_up(gateway);
-    take_reloaded(gateway);
+    reload_take_looked_up(gateway);
+    reload_take(gateway);
     if (atomic_exchange(&gateway->wants_probe, false)) {
         queues_look(gateway->queues, clock_us()); /* a breaker may have opened */
         prober_nudge(gateway->prober);
@@ -493,7 +325,7 @@ static bool open_shared(struct gateway *gateway, struct text *why)
     gateway->shard = gateway->metrics ? metrics_shard_new(gateway->metrics) : NULL;
     gateway->fleet = fleet_new(gateway->snapshot, NULL, clock_ms());
     if (gateway->limits && gateway->queues && gateway->shard && gateway->fleet) {
-        tell_queues(gateway, &gateway->snapshot->settings, gateway->fleet);
+        reload_tell_queues(gateway, &gateway->snapshot->settings, gateway->fleet);
         return true;
     }
     text_add_literal(why, "out of memory");
