@@ -47,6 +47,19 @@ def served_by(books):
     return found
 
 
+def pace_of(books):
+    """How long the stand-ins took to say what they said, beside how long they should have taken. More than 1 is not the doing of
+    whoever stands before them: the machine kept them from their work."""
+    took = due = 0
+    for speed, port in zip(SPEEDS, books):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/seen?path=/api/chat", timeout=30) as answer:
+            for chat in json.load(answer)["requests"]:
+                if chat["outcome"] == "answered":
+                    took += chat["ended_ms"] - chat["started_ms"]
+                    due += (chat["tokens_sent"] - 1) * TOKEN_MS * SPEEDS[0] / speed
+    return took / due if due else float("nan")
+
+
 def full_load(port, path, seed, callers, seconds):
     """Tokens a second while all callers keep asking, and how many failed."""
     crowd, began = Crowd(port, path, seed), time.monotonic()
@@ -58,15 +71,17 @@ def measure_alone(bench, seed, seconds):
     """What each backend does with nobody between, added up."""
     with backends(bench) as sites:
         each = [full_load(port, ALONE, seed, 2 * SLOTS, seconds) for port, _ in sites]
+        pace = pace_of([books for _, books in sites])
     return {"tokens_per_s": sum(one["tokens_per_s"] for one in each), "failed": sum(one["failed"] for one in each),
-            "each": [one["tokens_per_s"] for one in each]}
+            "each": [one["tokens_per_s"] for one in each], "pace": pace}
 
 
 def measure_full(bench, contender, seed, seconds):
     with backends(bench) as sites, contender.running(bench, contender, [port for port, _ in sites]) as (port, _):
         said = full_load(port, contender.path, seed, CALLERS, seconds)
         spread = collections.Counter(served_by([books for _, books in sites]).values())
-    return {**said, "spread": [spread[index] for index in range(len(sites))]}
+        pace = pace_of([books for _, books in sites])
+    return {**said, "spread": [spread[index] for index in range(len(sites))], "pace": pace}
 
 
 def measure_waits(bench, contender, seed, tokens_per_s, seconds):
@@ -75,10 +90,11 @@ def measure_waits(bench, contender, seed, tokens_per_s, seconds):
         crowd, began = Crowd(port, contender.path, seed), time.monotonic()
         asyncio.run(crowd.ask_at_random(rate, WARM_S + seconds))
         spread = collections.Counter(served_by([books for _, books in sites]).values())
+        pace = pace_of([books for _, books in sites])
     waits = crowd.waits_ms(began + WARM_S)
     return {"rate": rate, "count": len(waits), "failed": len(crowd.failed()), "mean_ms": statistics.fmean(waits),
             "p50_ms": percentile(waits, 0.5), "p99_ms": percentile(waits, 0.99), "most_ms": waits[-1],
-            "spread": [spread[index] for index in range(len(sites))]}
+            "spread": [spread[index] for index in range(len(sites))], "pace": pace}
 
 
 def measure_affinity(bench, gateway, seed, tokens_per_s, seconds):
