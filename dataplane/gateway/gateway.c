@@ -83,13 +83,14 @@ static void on_worker_done(void *arg)
     ring(gateway);
 }
 
+/* Many backends answer in the same moment: they are looked at once, in the loop's next turn. */
 static void on_probe_news(void *arg)
 {
     struct gateway *gateway = arg;
 
-    queues_look(gateway->queues, clock_us());
-    for (unsigned i = 0; i < gateway->worker_count; i++)
-        worker_look_again(gateway->workers[i]);
+    if (!gateway->has_probe_news)
+        ring(gateway);
+    gateway->has_probe_news = true;
 }
 
 static unsigned readiness(void *arg, struct text *out)
@@ -178,6 +179,16 @@ static void on_queue_look(evutil_socket_t fd, short what, void *arg)
     queues_look(gateway->queues, clock_us());
 }
 
+static void take_probe_news(struct gateway *gateway)
+{
+    if (!gateway->has_probe_news)
+        return;
+    gateway->has_probe_news = false;
+    queues_look(gateway->queues, clock_us());
+    for (unsigned i = 0; i < gateway->worker_count; i++)
+        worker_look_again(gateway->workers[i]);
+}
+
 /* ---- draining ---- */
 
 static void after(struct event *event, int64_t ms)
@@ -256,6 +267,7 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
     (void)what;
     clock_turn();
     (void)!read(fd, &count, sizeof count);
+    take_probe_news(gateway);
     reload_take_looked_up(gateway);
     reload_take(gateway);
     if (atomic_exchange(&gateway->wants_probe, false)) {

@@ -41,7 +41,7 @@ struct gateway {
     struct descriptors descriptors;
     atomic_uint workers_done;
     atomic_bool is_draining, wants_probe, is_crowded;
-    bool has_ended_workers, reloads_again;
+    bool has_ended_workers, reloads_again, has_probe_news;
     int64_t started_s;
     unsigned breakers_counted;
 };

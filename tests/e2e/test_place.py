@@ -106,3 +106,29 @@ def test_a_resolver_that_hangs_at_a_reload_keeps_nobody_waiting(start_fake, star
     answer = gateway.chat("say:there")
     assert answer.content == "there" and gateway.line_of(answer)["backend"] in ("gpu2", "gpu3")
     assert gateway.metric("backend_up") == 2 and not gateway.metric("reloads_total", result="refused")
+
+
+def times_woken(gateway):
+    """All threads but the control thread, so far."""
+    tasks = pathlib.Path(f"/proc/{gateway.process.pid}/task")
+    return sum(int(line.split()[1]) for task in tasks.iterdir() if task.name != str(gateway.process.pid)
+               for line in (task / "status").read_text().splitlines() if line.startswith("voluntary_ctxt_switches"))
+
+
+def connections_to(port):
+    """Established, as the side that connected has them."""
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+
+
+def test_backends_that_answer_in_the_same_moment_wake_the_workers_once(start_fake, start_gateway):
+    fake, count = start_fake("--listen", "0.0.0.0:0"), 32
+    gateway = start_gateway(fake, ollama_api=None, backends=[
+        {"name": f"gpu{n}", "url": f"http://127.0.1.{n + 1}:{fake.port}"} for n in range(count)])
+    wait_for(lambda: len(backends_of(gateway, "backend_model_resident")) == count)
+    fake.freeze()
+    wait_for(lambda: connections_to(fake.port) >= count, 10, "a probe of each")
+    woken = times_woken(gateway)
+    fake.thaw()
+    wait_for(lambda: connections_to(fake.port) == 0, 10, "all answers")
+    assert times_woken(gateway) - woken < count, "each answer wakes each of two workers"
