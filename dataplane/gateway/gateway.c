@@ -402,7 +402,7 @@ static void say_hello(struct gateway *gateway)
 {
     struct text places;
 
-    text_init(&places, 4096);
+    text_init(&places, 32768);
     for (size_t i = 0; i < gateway->listeners.count; i++) {
         if (i)
             text_add_literal(&places, ", ");
@@ -410,9 +410,11 @@ static void say_hello(struct gateway *gateway)
     }
     text_add_literal(&places, "; operator on ");
     listener_describe(gateway->operator_socket, &places);
-    log_info("qwen-gateway %s listens on %s; asks Ollama at %s; workers: %zu, keys: %zu", gateway->version,
-             text_string(&places), gateway->fleet->backends[0]->authority, gateway->listeners.workers,
-             gateway->snapshot->key_count);
+    text_add_literal(&places, "; asks Ollama at ");
+    for (size_t i = 0; i < gateway->fleet->count; i++)
+        text_printf(&places, "%s%s", i ? ", " : "", gateway->fleet->backends[i]->authority);
+    log_info("qwen-gateway %s listens on %s; workers: %zu, keys: %zu", gateway->version, text_string(&places),
+             gateway->listeners.workers, gateway->snapshot->key_count);
     text_release(&places);
 }
 

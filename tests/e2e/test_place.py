@@ -132,3 +132,8 @@ def test_backends_that_answer_in_the_same_moment_wake_the_workers_once(start_fak
     fake.thaw()
     wait_for(lambda: connections_to(fake.port) == 0, 10, "all answers")
     assert times_woken(gateway) - woken < count, "each answer wakes each of two workers"
+
+
+def test_the_first_line_names_all_backends(fleet):
+    gateway, fakes = fleet({"gpu1": {}, "gpu2": {}})
+    gateway.wait_log(", ".join(f"127.0.0.1:{fake.port}" for fake in fakes.values()))
