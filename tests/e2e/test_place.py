@@ -137,3 +137,11 @@ def test_backends_that_answer_in_the_same_moment_wake_the_workers_once(start_fak
 def test_the_first_line_names_all_backends(fleet):
     gateway, fakes = fleet({"gpu1": {}, "gpu2": {}})
     gateway.wait_log(", ".join(f"127.0.0.1:{fake.port}" for fake in fakes.values()))
+
+
+def test_a_gateway_whose_backends_all_drain_is_not_ready(fleet):
+    gateway, _ = fleet({"gpu1": {}})
+    gateway.write_config(backends=[{**gateway.config["backends"][0], "drain": True}])
+    gateway.signal(signal.SIGHUP)
+    assert wait_for(lambda: (answer := gateway.get("/readyz", key=None)).status == 503 and answer).json["reason"] == "no_backend"
+    assert gateway.chat().code == "backend_unavailable"

@@ -175,11 +175,13 @@ TEST(a_backend_takes_callers_when_it_is_closed_and_warm)
 TEST(a_fleet_is_starting_until_one_has_taken_callers_or_all_are_away)
 {
     struct fleet *fleet = calloc(1, sizeof *fleet + 2 * sizeof(struct backend *));
+    struct fleet_rule rules[2] = { 0 };
     bool is_starting;
     struct said said;
 
     atomic_init(&fleet->refs, 1);
     fleet->count = 2;
+    fleet->rules = rules;
     for (unsigned i = 0; i < 2; i++)
         fleet->backends[i] = some_backend();
     CHECK(!fleet_is_ready(fleet, &is_starting) && is_starting); /* nobody has asked them yet */
@@ -193,6 +195,9 @@ TEST(a_fleet_is_starting_until_one_has_taken_callers_or_all_are_away)
     backend_warms(fleet->backends[0], false, 2000);
     atomic_store(&fleet->backends[0]->has_taken, true);
     CHECK(fleet_is_ready(fleet, &is_starting));
+    rules[0].drains = true;
+    CHECK(!fleet_is_ready(fleet, &is_starting) && !is_starting); /* the only one that could takes nothing new */
+    rules[0].drains = false;
 
     listen_in(&said);
     backend_opens(fleet->backends[0], 3000);
