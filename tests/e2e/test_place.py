@@ -122,7 +122,7 @@ def connections_to(port):
 
 
 def test_backends_that_answer_in_the_same_moment_wake_the_workers_once(start_fake, start_gateway):
-    fake, count = start_fake("--listen", "0.0.0.0:0"), 32
+    fake, count = start_fake("--listen", "0.0.0.0:0"), 64
     gateway = start_gateway(fake, ollama_api=None, backends=[
         {"name": f"gpu{n}", "url": f"http://127.0.1.{n + 1}:{fake.port}"} for n in range(count)])
     wait_for(lambda: len(backends_of(gateway, "backend_model_resident")) == count)
