@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "queue_parts.h"
 
@@ -124,6 +125,29 @@ static void count_parallel(struct queue *queue)
     atomic_store_explicit(&queue->parallel, (unsigned)(slots > running ? slots : running), memory_order_relaxed);
 }
 
+static bool is_same_place(const struct backend *one, const struct backend *other)
+{
+    return one->port == other->port && strcmp(one->host, other->host) == 0;
+}
+
+/* A backend that one reload took out, or renamed, and another brought back is a new site; while requests of the old one
+ * still run there, it has as many slots less. */
+static void leave_room_for_gone(struct queue *queue)
+{
+    for (unsigned i = 0; i < queue->site_count; i++) {
+        const struct site *gone = queue->sites[i];
+        unsigned running = queue->views[i].running;
+        if (gone->is_known || !running)
+            continue;
+        for (unsigned j = 0; j < queue->site_count; j++) {
+            struct route_site *view = &queue->views[j];
+            if (queue->sites[j]->is_known && view->slots != UINT_MAX &&
+                is_same_place(gone->backend, queue->sites[j]->backend))
+                view->slots -= view->slots < running ? view->slots : running;
+        }
+    }
+}
+
 void sites_see(struct queue *queue, const struct look *look)
 {
     for (unsigned i = 0; i < queue->site_count; i++)
@@ -140,6 +164,7 @@ void sites_see(struct queue *queue, const struct look *look)
         if (!queue->views[i].running)
             site_free(queue, queue->sites[i]);
     }
+    leave_room_for_gone(queue);
     count_parallel(queue);
 }
 

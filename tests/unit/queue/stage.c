@@ -29,7 +29,7 @@ void stage_open(struct stage *stage, unsigned sites, unsigned slots)
     stage->queue->chance = 0x123456789abcdefu;
     for (unsigned i = 0; i < STAGE_SITES; i++) {
         const struct backend_rule rule = {
-            .name = names[i], .host = "127.0.0.1", .port = 1, .authority = "127.0.0.1:1"
+            .name = names[i], .host = "127.0.0.1", .port = (uint16_t)(i + 1), .authority = "127.0.0.1:1"
         };
         stage->backends[i] = backend_new(&rule, NULL, 0);
         stage->speeds[i] = 100;

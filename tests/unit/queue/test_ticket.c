@@ -368,6 +368,27 @@ TEST(a_backend_that_left_the_configuration_is_remembered_until_its_requests_have
     stage_close(&stage);
 }
 
+TEST(a_backend_that_was_taken_out_and_brought_back_has_no_more_slots_than_are_free_there)
+{
+    struct stage stage;
+    struct job *before, *after;
+
+    stage_open(&stage, 1, 1);
+    before = stage_enter(&stage, 1, 1, 10, 100);
+    CHECK_EQ(before->site, 0);
+    stage.backends[1]->port = stage.backends[0]->port;
+    stage.sights[0] = stage.sights[1]; /* the same place, known anew */
+    stage_look(&stage);
+    after = stage_enter(&stage, 2, 1, 10, 100);
+    CHECK_EQ(ticket_state(after->ticket), TICKET_WAITING);
+    stage_leave(before, true);
+    stage_look(&stage);
+    CHECK_EQ(ticket_state(after->ticket), TICKET_GRANTED);
+    CHECK_EQ(after->site, 1);
+    stage_leave(after, true);
+    stage_close(&stage);
+}
+
 TEST(fewer_slots_after_a_reload_take_nothing_away_but_give_nothing_new)
 {
     struct stage stage;
