@@ -32,7 +32,7 @@ static const struct {
     [BACKEND_RUNNING] = { PREFIX "backend_running", "Requests that the backend works on for us." },
     [BACKEND_SLOTS] = { PREFIX "backend_slots",
                         "Requests of a model that the backend may be given at once; 0: no limit." },
-    [BACKEND_WEIGHT] = { PREFIX "backend_weight", "The backend's share of the requests; 0: standby." },
+    [BACKEND_WEIGHT] = { PREFIX "backend_weight", "The backend's weight, as configured; 0: standby." },
 };
 
 static unsigned backend_number(const struct metrics_backend *backend, enum backend_family family)
