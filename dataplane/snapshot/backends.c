@@ -132,7 +132,8 @@ static const struct conf_row backend_rows[] = {
     { "models", CONF_OWN, 0, .read = backend_models_read, .form = "a list of models",
       .help = "which of its models it is asked for, by the names it lists; default: all that it lists" },
     { "weight", CONF_COUNT, RULE(weight), "1", 0, MAX_WEIGHT,
-      .help = "its part of conversations, and with its measured speed of the load; 0: standby, used only while no other can take requests" },
+      .help =
+          "its part of conversations and, with measured speed, of load; 0: standby, used while no other can take any" },
     { "drain", CONF_BOOL, RULE(drains), "false", .help = "whether it takes nothing new; what runs there finishes" },
 };
 
