@@ -239,5 +239,8 @@ struct catalog *fleet_catalog(const struct fleet *fleet);
 /* Is a name that they do not list one that nobody has? Some backend lives, and every one that does has told its list.
  */
 bool fleet_knows_models(const struct fleet *fleet);
-/* Ready: some backend takes callers, and does not drain. *ret_is_starting: none has taken any yet, not all are away. */
+/*
+ * Ready: some backend takes callers, and does not drain. *ret_is_starting: none has taken any yet, and not all of those
+ * that do not drain are away.
+ */
 bool fleet_is_ready(const struct fleet *fleet, bool *ret_is_starting);

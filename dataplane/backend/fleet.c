@@ -165,8 +165,10 @@ bool fleet_is_ready(const struct fleet *fleet, bool *ret_is_starting)
     for (size_t i = 0; i < fleet->count; i++) {
         const struct backend *backend = fleet->backends[i];
         bool is_probed = atomic_load(&backend->is_probed);
-        is_ready |= is_probed && backend_takes_callers(backend) && !fleet->rules[i].drains;
         has_taken |= atomic_load(&backend->has_taken);
+        if (fleet->rules[i].drains)
+            continue; /* whatever it does, nobody waits for it */
+        is_ready |= is_probed && backend_takes_callers(backend);
         are_away &= is_probed && !backend_is_closed(backend);
     }
     *ret_is_starting = !has_taken && !are_away;

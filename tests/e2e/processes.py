@@ -1,6 +1,5 @@
 """Processes and ports of the tests: every process ends with the test that started it, every port is taken once."""
 
-import atexit
 import ctypes
 import os
 import pathlib
@@ -15,8 +14,6 @@ REPORTS = ("Sanitizer", "runtime error:")
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_taken = []  # the claims of free_port()
-atexit.register(lambda: [claim.close() for claim in _taken])
 
 
 def die_with_parent():
@@ -82,7 +79,7 @@ def free_port():
         except OSError:
             claim.close()
             continue
-        _taken.append(claim)
+        claim.detach()  # nobody closes it before we end
         return port
 
 

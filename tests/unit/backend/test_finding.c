@@ -185,6 +185,9 @@ TEST(a_fleet_is_starting_until_one_has_taken_callers_or_all_are_away)
     for (unsigned i = 0; i < 2; i++)
         fleet->backends[i] = some_backend();
     CHECK(!fleet_is_ready(fleet, &is_starting) && is_starting); /* nobody has asked them yet */
+    rules[0].drains = rules[1].drains = true;
+    CHECK(!fleet_is_ready(fleet, &is_starting) && !is_starting); /* and whoever asks them will give them nothing */
+    rules[0].drains = rules[1].drains = false;
 
     for (unsigned i = 0; i < 2; i++)
         atomic_store(&fleet->backends[i]->is_probed, true);
