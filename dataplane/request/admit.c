@@ -171,8 +171,12 @@ static bool choose_model(struct request *req, struct slice normalised, struct ch
             *ret_verdict = keep_body(req) ? WAIT : request_refuse(req, CAUSE_NO_MEMORY);
             return false;
         }
-        /* A backend that lives but lists nothing is asked itself; one that does not live is row 16's. */
-        if (!ret_choice->listing && fleet_knows_models(req->fleet)) {
+        /*
+         * A backend that lives but lists nothing is asked itself; one that does not live is row 16's. A list may have
+         * come since we looked: the look that a refusal stands on is one into lists that were all there before it.
+         */
+        if (!ret_choice->listing && fleet_knows_models(req->fleet) &&
+            !(ret_choice->listing = find_listing(req, normalised))) {
             (void)refuse_unknown(req);
             return false;
         }
