@@ -84,6 +84,15 @@ static void visit(struct wheel *wheel, struct deadline *head, int64_t now_ms)
     }
 }
 
+int wheel_wait_ms(const struct wheel *wheel, int64_t now_ms)
+{
+    int64_t next_ms = (wheel->turned_ms / WHEEL_TICK_MS + 1) * WHEEL_TICK_MS;
+
+    if (!wheel->count)
+        return -1;
+    return next_ms > now_ms ? (int)(next_ms - now_ms) : 0;
+}
+
 void wheel_turn(struct wheel *wheel, int64_t now_ms)
 {
     int64_t first = wheel->turned_ms / WHEEL_TICK_MS + 1;

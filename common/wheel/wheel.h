@@ -30,5 +30,7 @@ static inline bool deadline_is_set(const struct deadline *deadline)
 {
     return deadline->next != NULL;
 }
+/* How long the loop may sleep, as epoll_wait() wants it; -1: no deadline is set. */
+int wheel_wait_ms(const struct wheel *wheel, int64_t now_ms);
 /* Fires what is due. A callback may set and clear any deadline. */
 void wheel_turn(struct wheel *wheel, int64_t now_ms);

@@ -4,16 +4,14 @@
  *                              while draining DRAIN_PATIENCE_MS
  *     HEAD, some bytes         head_timeout from the first byte: on_slow
  *     BODY, HELD               body_timeout from the head: on_slow
- *     BUSY                     LOOK_MS from when the request was read: is the caller still there?
  *     unsent bytes             write_timeout without a byte taken by the caller, or sooner if it vanished: on_gone
  *     LINGER                   linger_timeout from the last byte, LINGER_TURNS times that in all: closed
  *
  * Reading is edge-triggered, goes on until a read did not fill the buffer (then the socket is empty), and pauses while
- * a request is BUSY: the edge is remembered in has_more. The kernel tells of a caller's FIN (EV_CLOSED) also while
- * nothing is read, and of a reset as readable: then one byte is peeked at; and once LOOK_MS after a request became
- * BUSY, since a reset that comes together with bytes has no edge of its own. A client that has more to do than one
- * turn's share goes onto the list `again`, which the worker works off once a turn of the loop: event_active() would be
- * served before anybody else.
+ * a request is BUSY: the edge is remembered in has_more. The kernel tells of a caller's end (LOOP_CLOSED) also while
+ * nothing is read: then one byte is peeked at. A client that has more to do than one
+ * turn's share goes onto the list `again`, which the worker works off once a turn of the loop, when everybody else has
+ * had theirs.
  *
  * What came beyond the present request stays in `in`; `in` is empty whenever reading goes straight from scratch.
  */
@@ -25,9 +23,9 @@
 
 #include "clock.h"
 
-enum { DRAIN_PATIENCE_MS = 500, LOOK_MS = 50 };
+enum { DRAIN_PATIENCE_MS = 500 };
 
-static void on_event(evutil_socket_t fd, short what, void *arg);
+static void on_event(struct watch *watch, unsigned what);
 static void on_due(struct deadline *deadline, int64_t now_ms);
 
 static void ring_init(struct client *head)
@@ -72,7 +70,7 @@ void client_bury(struct client *client)
     client_waits_no_more(client);
     house->held_bytes -= client->weight;
     client->weight = 0;
-    (void)event_del(&client->event);
+    loop_leave(house->loop, client->fd, &client->watch);
     (void)close(client->fd);
     wheel_clear(house->wheel, &client->deadline);
     ring_remove(client);
@@ -164,9 +162,8 @@ enum err client_new(struct client_house *house, int fd, const struct address *pe
     client->deadline.on_due = on_due;
     text_init(&client->in, house->settings.max_head_bytes + MAX_PIPELINED_BYTES + house->scratch_bytes);
     text_init(&client->out, SIZE_MAX / 4);
-    (void)event_assign(&client->event, house->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event,
-                       client);
-    if (event_add(&client->event, NULL) != 0) {
+    client->watch.on_event = on_event;
+    if (!loop_watch(house->loop, fd, &client->watch, LOOP_AT_EDGES)) {
         (void)close(fd);
         free(client);
         return ERR_NO_MEMORY;
@@ -256,8 +253,8 @@ void client_look_again(struct client *client)
 }
 
 /*
- * Reads what there is to read; where nothing is to be read, sees whether the caller is still there: at once when it was
- * so before, later when it has become so by this (most requests are over by then, and asking costs a system call).
+ * Reads what there is to read; where nothing is to be read, sees whether the caller is still there. Not when it has
+ * become so by this: an end that came with the request is known (is_closed), a later one has an edge of its own.
  */
 static void go_on(struct client *client)
 {
@@ -271,27 +268,24 @@ static void go_on(struct client *client)
         client_read_some(client);
     if (client->stage != STAGE_BUSY && client->stage != STAGE_HELD)
         return;
-    if (client->stage == STAGE_BUSY && was_reading && !client->is_closed && !deadline_is_set(&client->deadline))
-        client_be_patient(client, LOOK_MS);
-    else
+    if (client->stage == STAGE_HELD || !was_reading || client->is_closed)
         client_look_for_end(client);
 }
 
-static void on_event(evutil_socket_t fd, short what, void *arg)
+static void on_event(struct watch *watch, unsigned what)
 {
-    struct client *client = arg;
+    struct client *client = (void *)((char *)watch - offsetof(struct client, watch));
 
-    (void)fd;
     clock_turn();
     if (client->stage == STAGE_DEAD || client->is_broken)
         return;
-    client->is_closed |= (what & EV_CLOSED) != 0;
-    if (what & EV_WRITE)
+    client->is_closed |= (what & LOOP_CLOSED) != 0;
+    if (what & LOOP_WRITABLE)
         client_flush(client);
-    if (client->stage != STAGE_DEAD && (what & (EV_READ | EV_CLOSED)))
+    if (client->stage != STAGE_DEAD && (what & (LOOP_READABLE | LOOP_CLOSED)))
         go_on(client);
     /* What was pipelined before the FIN is not served any more: the caller has left (behaviour.md 2.3). */
-    if ((what & EV_CLOSED) && client->stage != STAGE_DEAD && !client_is_reading(client))
+    if ((what & LOOP_CLOSED) && client->stage != STAGE_DEAD && !client_is_reading(client))
         client_on_fin(client, false);
 }
 
@@ -335,7 +329,5 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
     } else if (client->stage == STAGE_HEAD) {
         client_distrust_head(client);
         client->house->story->on_slow(client, false);
-    } else if (client->stage == STAGE_BUSY) {
-        client_look_for_end(client);
     }
 }

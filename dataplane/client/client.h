@@ -17,7 +17,7 @@
 #include "text.h"
 
 struct client;
-struct event_base;
+struct loop;
 struct request;
 struct wheel;
 
@@ -57,7 +57,7 @@ struct client_story {
 };
 
 struct client_house {
-    struct event_base *base;
+    struct loop *loop;
     struct wheel *wheel;
     char *scratch; /* read buffer, shared by everything on the loop */
     size_t scratch_bytes;

@@ -6,9 +6,7 @@
 #pragma once
 #include "client.h"
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
-
+#include "loop.h"
 #include "wheel.h"
 
 enum {
@@ -31,7 +29,7 @@ struct waiter {
 struct client {
     struct client *next, *prev;
     struct waiter waiter;
-    struct event event;
+    struct watch watch;
     struct deadline deadline;
     struct client_house *house;
     struct request *request;
@@ -46,7 +44,7 @@ struct client {
     bool has_waiting; /* `in` may hold a whole step */
     bool is_again;    /* on the list `again` */
     bool is_broken;   /* a write failed: the caller is gone */
-    bool is_closed;   /* the kernel told of the caller's FIN, though it may not have been read up to yet */
+    bool is_closed;   /* the kernel told of the connection's end, though it may not have been read up to yet */
     struct client *next_again;
     bool is_slow;  /* see client_set_user_timeout() */
     bool is_known; /* client_know() was called once */

@@ -18,6 +18,7 @@
 #include "json.h"
 #include "kind.h"
 #include "log.h"
+#include "loop.h"
 #include "snapshot.h"
 #include "upstream.h"
 #include "wants.h"
@@ -71,7 +72,8 @@ struct probe {
 
 struct prober {
     struct event_base *base;
-    struct event *tick;
+    struct event *tick, *news; /* `news`: of the loop */
+    struct loop loop;
     struct wheel wheel;
     struct upstream_pool *pool;
     struct fleet *fleet; /* counted; the one that is watched */
@@ -592,6 +594,15 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     upstream_pool_reap(prober->pool);
 }
 
+static void on_loop(evutil_socket_t fd, short what, void *arg)
+{
+    struct prober *prober = arg;
+
+    (void)fd;
+    (void)what;
+    loop_turn(&prober->loop, 0);
+}
+
 /* ---- life ---- */
 
 struct prober *prober_new(struct event_base *base, void (*on_news)(void *arg), void *arg)
@@ -602,12 +613,16 @@ struct prober *prober_new(struct event_base *base, void (*on_news)(void *arg), v
     if (!prober)
         return NULL;
     prober->base = base;
+    prober->loop.fd = -1;
     prober->on_news = on_news;
     prober->arg = arg;
     wheel_init(&prober->wheel, clock_ms());
-    prober->pool = upstream_pool_new(base, &prober->wheel, prober->scratch, sizeof prober->scratch, INT_MAX);
+    prober->pool = upstream_pool_new(&prober->loop, &prober->wheel, prober->scratch, sizeof prober->scratch, INT_MAX);
     prober->tick = event_new(base, -1, EV_PERSIST, on_tick, prober);
-    if (!prober->pool || !prober->tick || event_add(prober->tick, &tick) != 0) {
+    if (loop_open(&prober->loop))
+        prober->news = event_new(base, prober->loop.fd, EV_READ | EV_PERSIST, on_loop, prober);
+    if (!prober->pool || !prober->tick || event_add(prober->tick, &tick) != 0 || !prober->news ||
+        event_add(prober->news, NULL) != 0) {
         prober_free(prober);
         return NULL;
     }
@@ -628,6 +643,9 @@ void prober_free(struct prober *prober)
     upstream_pool_free(prober->pool);
     if (prober->tick)
         event_free(prober->tick);
+    if (prober->news)
+        event_free(prober->news);
+    loop_close(&prober->loop);
     free(prober);
 }
 

@@ -1,21 +1,17 @@
 /*
  * Timers: connecting (connect_timeout, from upstream_borrow), ending (ENDING_MS, from giving back a whole answer whose
- * framing has not ended), kept (KEPT_MS, from going back to the pool); while lent and connected LOOK_MS from the last
- * byte, for what has no edge of its own.
+ * framing has not ended), kept (KEPT_MS, from going back to the pool).
  *
  * Reading is edge-triggered. A read that did not fill the buffer has emptied the socket: what comes later has an edge
- * of its own, and asking the kernel once more would be a system call a token (12 % of a token's cost, measured). A FIN
- * that came in the same edge is known by EV_CLOSED, and then reading goes on up to it; a reset that came in the same
- * edge is not (libevent reports it as readable), and is found when LOOK_MS have passed without a byte. While paused, an
- * edge that comes is remembered in `has_more`. A connection with more to read than its turn allows goes onto the ring
- * `again`, which the worker works off once a turn of the loop: event_active() would be served before anybody else.
+ * of its own, and asking the kernel once more would be a system call a token (12 % of a token's cost, measured). An end
+ * that came in the same edge is known by LOOP_CLOSED, and then reading goes on up to it. While paused, an edge that
+ * comes is remembered in `has_more`. A connection with more to read than its turn allows goes onto the ring `again`,
+ * which the worker works off once a turn of the loop, when everybody else has had theirs.
  */
 #include "upstream.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -25,6 +21,7 @@
 #include "backend.h"
 #include "clock.h"
 #include "http.h"
+#include "loop.h"
 #include "wheel.h"
 
 enum {
@@ -34,7 +31,6 @@ enum {
     MAX_KEPT = 256,              /* a worker and backend list */
     MAX_HEAD_BYTES = 65536,      /* of an answer */
     MAX_READS = 16,              /* in one turn, then others have theirs */
-    LOOK_MS = 50,                /* see above */
 };
 
 enum stage {
@@ -47,7 +43,7 @@ enum stage {
 };
 
 struct upstream {
-    struct event event;
+    struct watch watch;
     struct deadline deadline;
     struct upstream_pool *pool;
     struct upstream *next, *prev; /* in the pool's list of kept, busy or dead ones */
@@ -57,7 +53,7 @@ struct upstream {
     enum stage stage;
     bool was_kept, keeps_alive, is_paused;
     bool has_more;     /* the socket may hold bytes whose edge has passed */
-    bool is_closed;    /* the kernel told of the backend's FIN, though it may not have been read up to yet */
+    bool is_closed;    /* the kernel told of the connection's end, though it may not have been read up to yet */
     bool is_full_read; /* the last read filled the scratch buffer */
     bool is_again;     /* on the pool's list `again` */
     struct upstream *next_again;
@@ -72,7 +68,7 @@ struct upstream {
 };
 
 struct upstream_pool {
-    struct event_base *base;
+    struct loop *loop;
     struct wheel *wheel;
     char *scratch;
     size_t scratch_bytes;
@@ -102,14 +98,14 @@ static void ring_remove(struct upstream *up)
     up->prev->next = up->next;
 }
 
-struct upstream_pool *upstream_pool_new(struct event_base *base, struct wheel *wheel, char *scratch,
-                                        size_t scratch_bytes, int descriptor_limit)
+struct upstream_pool *upstream_pool_new(struct loop *loop, struct wheel *wheel, char *scratch, size_t scratch_bytes,
+                                        int descriptor_limit)
 {
     struct upstream_pool *pool = calloc(1, sizeof *pool);
 
     if (!pool)
         return NULL;
-    pool->base = base;
+    pool->loop = loop;
     pool->wheel = wheel;
     pool->scratch = scratch;
     pool->scratch_bytes = scratch_bytes;
@@ -123,7 +119,7 @@ struct upstream_pool *upstream_pool_new(struct event_base *base, struct wheel *w
 COLD static void shut(struct upstream *up)
 {
     if (up->fd >= 0) {
-        (void)event_del(&up->event);
+        loop_leave(up->pool->loop, up->fd, &up->watch);
         (void)close(up->fd);
         up->fd = -1;
     }
@@ -178,7 +174,7 @@ COLD static void lose(struct upstream *up, enum upstream_loss loss, const char *
         who->story->on_lost(who, loss, why);
 }
 
-static void on_event(evutil_socket_t fd, short what, void *arg);
+static void on_event(struct watch *watch, unsigned what);
 static void read_some(struct upstream *up);
 
 bool upstream_pool_shed(struct upstream_pool *pool)
@@ -226,9 +222,7 @@ COLD static bool start_connecting(struct upstream *up)
         (void)setsockopt(up->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         if (connect(up->fd, (const struct sockaddr *)address, up->backend->address_bytes[index]) == 0 ||
             errno == EINPROGRESS) {
-            (void)event_assign(&up->event, up->pool->base, up->fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
-                               on_event, up);
-            if (event_add(&up->event, NULL) == 0)
+            if (loop_watch(up->pool->loop, up->fd, &up->watch, LOOP_AT_EDGES))
                 return true;
         }
         (void)close(up->fd);
@@ -244,8 +238,6 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
     (void)now_ms;
     if (up->stage == STAGE_CONNECTING)
         lose(up, UPSTREAM_UNREACHABLE, "connecting took too long");
-    else if (up->who)
-        read_some(up);
     else
         bury(up);
 }
@@ -271,6 +263,7 @@ COLD static struct upstream *make(struct upstream_pool *pool, struct backend *ba
     up->pool = pool;
     up->backend = backend_ref(backend);
     up->fd = -1;
+    up->watch.on_event = on_event;
     up->deadline.on_due = on_due;
     up->addresses_left = backend->address_count;
     up->address = atomic_load_explicit(&backend->good_address, memory_order_relaxed);
@@ -552,8 +545,6 @@ static void read_some(struct upstream *up)
         feed(up, (struct slice){ up->pool->scratch, (size_t)got });
         explicit_bzero(up->pool->scratch, (size_t)got); /* answers */
     }
-    if (is_reading(up) && up->who)
-        wheel_set(up->pool->wheel, &up->deadline, clock_ms() + LOOK_MS);
     if (up->is_paused)
         up->has_more = true;
 }
@@ -596,17 +587,16 @@ COLD static void on_connected(struct upstream *up)
     up->stage = STAGE_HEAD;
 }
 
-static void on_event(evutil_socket_t fd, short what, void *arg)
+static void on_event(struct watch *watch, unsigned what)
 {
-    struct upstream *up = arg;
+    struct upstream *up = (void *)((char *)watch - offsetof(struct upstream, watch));
 
-    (void)fd;
     clock_turn();
     if (up->stage == STAGE_DEAD)
         return;
-    up->is_closed |= (what & EV_CLOSED) != 0;
+    up->is_closed |= (what & LOOP_CLOSED) != 0;
     if (up->stage == STAGE_KEPT) {
-        if (what & (EV_READ | EV_CLOSED))
+        if (what & (LOOP_READABLE | LOOP_CLOSED))
             bury(up); /* closed by the backend, or bytes nobody asked for */
         return;
     }
@@ -615,11 +605,11 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
         if (up->stage != STAGE_HEAD)
             return;
     }
-    if (what & EV_WRITE)
+    if (what & LOOP_WRITABLE)
         flush(up);
-    if (what & (EV_READ | EV_CLOSED))
+    if (what & (LOOP_READABLE | LOOP_CLOSED))
         read_some(up);
-    if ((what & EV_CLOSED) && up->stage == STAGE_KEPT)
+    if ((what & LOOP_CLOSED) && up->stage == STAGE_KEPT)
         bury(up); /* the answer was whole, and the connection ended with it */
 }
 

@@ -14,7 +14,7 @@
 #include "text.h"
 
 struct backend;
-struct event_base;
+struct loop;
 struct http_head;
 struct upstream;
 struct upstream_pool;
@@ -40,8 +40,8 @@ struct borrower_story {
 
 /* `scratch` is the worker's read buffer, shared by everything on its loop. Descriptors from descriptor_limit on are for
  * others. */
-struct upstream_pool *upstream_pool_new(struct event_base *base, struct wheel *wheel, char *scratch,
-                                        size_t scratch_bytes, int descriptor_limit);
+struct upstream_pool *upstream_pool_new(struct loop *loop, struct wheel *wheel, char *scratch, size_t scratch_bytes,
+                                        int descriptor_limit);
 void upstream_pool_free(struct upstream_pool *pool);
 /* Descriptors have run out: closes the one kept longest. False: none is kept. */
 bool upstream_pool_shed(struct upstream_pool *pool);

@@ -10,8 +10,6 @@
 #include "worker.h"
 
 #include <errno.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -26,6 +24,7 @@
 #include "clock.h"
 #include "limit.h"
 #include "log.h"
+#include "loop.h"
 #include "metrics.h"
 #include "queue.h"
 #include "request.h"
@@ -48,10 +47,13 @@ struct worker {
     pthread_mutex_t lock; /* mail */
     struct mail mail;
     int wake_fd;
-    struct event_base *base;
-    struct event *wake, *tick;
-    struct event listener_events[MAX_LISTENERS];
-    int listeners[MAX_LISTENERS];
+    struct loop loop;
+    struct watch wake;
+    struct listener {
+        struct watch watch;
+        struct worker *worker;
+        int fd;
+    } listeners[MAX_LISTENERS];
     size_t listener_count;
     unsigned max_connections;
     struct deadline accept_again;
@@ -66,12 +68,10 @@ struct worker {
 
 /* ---- accepting ---- */
 
-static void on_accept(evutil_socket_t fd, short what, void *arg);
-
 static void pause_accepting(struct worker *worker, int reason)
 {
     for (size_t i = 0; i < worker->listener_count; i++)
-        (void)event_del(&worker->listener_events[i]);
+        loop_leave(&worker->loop, worker->listeners[i].fd, &worker->listeners[i].watch);
     if (clock_ms() - worker->said_full_ms >= SAY_FULL_MS) {
         worker->said_full_ms = clock_ms();
         log_warn("no new connections for a moment: %s", reason == EMFILE || reason == ENFILE
@@ -87,7 +87,7 @@ static void on_accept_again(struct deadline *deadline, int64_t now_ms)
 
     (void)now_ms;
     for (size_t i = 0; worker->is_accepting && i < worker->listener_count; i++)
-        (void)event_add(&worker->listener_events[i], NULL);
+        (void)loop_watch(&worker->loop, worker->listeners[i].fd, &worker->listeners[i].watch, LOOP_WHILE_READABLE);
 }
 
 static bool is_trusted(const struct worker *worker, const struct address *peer)
@@ -238,13 +238,13 @@ static bool accept_one(struct worker *worker, int listener)
     return errno == EINTR || errno == ECONNABORTED;
 }
 
-static void on_accept(evutil_socket_t fd, short what, void *arg)
+static void on_accept(struct watch *watch, unsigned what)
 {
-    struct worker *worker = arg;
+    struct listener *listener = (void *)((char *)watch - offsetof(struct listener, watch));
 
     (void)what;
     clock_turn();
-    for (unsigned i = 0; i < ACCEPT_BURST && accept_one(worker, fd); i++)
+    for (unsigned i = 0; i < ACCEPT_BURST && accept_one(listener->worker, listener->fd); i++)
         ;
 }
 
@@ -255,10 +255,10 @@ static void stop_accepting(struct worker *worker)
         return;
     worker->is_accepting = false;
     for (size_t i = 0; i < worker->listener_count; i++) {
-        (void)event_del(&worker->listener_events[i]);
-        while (accept_one(worker, worker->listeners[i]))
+        loop_leave(&worker->loop, worker->listeners[i].fd, &worker->listeners[i].watch);
+        while (accept_one(worker, worker->listeners[i].fd))
             ;
-        (void)close(worker->listeners[i]);
+        (void)close(worker->listeners[i].fd);
     }
     worker->listener_count = 0;
     wheel_clear(&worker->wheel, &worker->accept_again);
@@ -316,15 +316,15 @@ static void make_room_for_others(struct worker *worker)
         ;
 }
 
-static void on_wake(evutil_socket_t fd, short what, void *arg)
+static void on_wake(struct watch *watch, unsigned what)
 {
-    struct worker *worker = arg;
+    struct worker *worker = (void *)((char *)watch - offsetof(struct worker, wake));
     struct mail mail;
     uint64_t count;
 
     (void)what;
     clock_turn();
-    (void)!read(fd, &count, sizeof count);
+    (void)!read(worker->wake_fd, &count, sizeof count);
     (void)pthread_mutex_lock(&worker->lock);
     mail = worker->mail;
     worker->mail = (struct mail){ 0 };
@@ -347,30 +347,6 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-static void on_tick(evutil_socket_t fd, short what, void *arg)
-{
-    struct worker *worker = arg;
-
-    (void)fd;
-    (void)what;
-    clock_turn();
-    wheel_turn(&worker->wheel, clock_ms());
-}
-
-/* The wheel needs turning only while a deadline is set. */
-static void set_tick(struct worker *worker)
-{
-    static const struct timeval period = { .tv_usec = WHEEL_TICK_MS * 1000 };
-    bool is_set = event_pending(worker->tick, EV_TIMEOUT, NULL) != 0;
-
-    if (worker->wheel.count && !is_set) {
-        wheel_turn(&worker->wheel, clock_ms());
-        (void)event_add(worker->tick, &period);
-    } else if (!worker->wheel.count && is_set) {
-        (void)event_del(worker->tick);
-    }
-}
-
 static bool has_drained(const struct worker *worker)
 {
     return !worker->is_accepting && worker->house.clients.count == 0;
@@ -385,9 +361,9 @@ static void *run(void *arg)
     log_thread_start();
     clock_turn();
     while (!worker->is_over && !has_drained(worker)) {
-        set_tick(worker);
-        (void)event_base_loop(worker->base, has_more ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        loop_turn(&worker->loop, has_more ? 0 : wheel_wait_ms(&worker->wheel, clock_ms()));
         clock_turn();
+        wheel_turn(&worker->wheel, clock_ms()); /* after the news: what has come in time is not late */
         upstream_pool_go_on(worker->house.pool);
         clients_go_on(&worker->house.clients);
         requests_take_news(&worker->house);
@@ -408,26 +384,12 @@ static void *run(void *arg)
 
 static bool make_loop(struct worker *worker)
 {
-    struct event_config *config = event_config_new();
+    bool is_good =
+        loop_open(&worker->loop) && loop_watch(&worker->loop, worker->wake_fd, &worker->wake, LOOP_WHILE_READABLE);
 
-    if (!config)
-        return false;
-    (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
-    worker->base = event_base_new_with_config(config);
-    event_config_free(config);
-    if (!worker->base)
-        return false;
-    worker->wake = event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
-    worker->tick = event_new(worker->base, -1, EV_PERSIST, on_tick, worker);
-    if (!worker->wake || !worker->tick || event_add(worker->wake, NULL) != 0)
-        return false;
-    for (size_t i = 0; i < worker->listener_count; i++) {
-        (void)event_assign(&worker->listener_events[i], worker->base, worker->listeners[i], EV_READ | EV_PERSIST,
-                           on_accept, worker);
-        if (event_add(&worker->listener_events[i], NULL) != 0)
-            return false;
-    }
-    return true;
+    for (size_t i = 0; is_good && i < worker->listener_count; i++)
+        is_good = loop_watch(&worker->loop, worker->listeners[i].fd, &worker->listeners[i].watch, LOOP_WHILE_READABLE);
+    return is_good;
 }
 
 static bool make_house(struct worker *worker, const struct worker_options *options)
@@ -444,10 +406,10 @@ static bool make_house(struct worker *worker, const struct worker_options *optio
     house->nudge = options->nudge;
     house->nudge_arg = options->arg;
     house->metrics = metrics_shard_new(options->metrics);
-    house->pool = upstream_pool_new(worker->base, &worker->wheel, worker->scratch, sizeof worker->scratch,
+    house->pool = upstream_pool_new(&worker->loop, &worker->wheel, worker->scratch, sizeof worker->scratch,
                                     options->descriptor_limit);
     house->clients = (struct client_house){
-        .base = worker->base,
+        .loop = &worker->loop,
         .wheel = &worker->wheel,
         .scratch = worker->scratch,
         .scratch_bytes = sizeof worker->scratch,
@@ -470,13 +432,8 @@ void worker_free(struct worker *worker)
         (void)fleet_unref(worker->mail.fleet);
     }
     for (size_t i = 0; i < worker->listener_count; i++)
-        (void)close(worker->listeners[i]);
-    if (worker->wake)
-        event_free(worker->wake);
-    if (worker->tick)
-        event_free(worker->tick);
-    if (worker->base)
-        event_base_free(worker->base);
+        (void)close(worker->listeners[i].fd);
+    loop_close(&worker->loop);
     if (worker->wake_fd >= 0)
         (void)close(worker->wake_fd);
     (void)pthread_mutex_destroy(&worker->lock);
@@ -492,15 +449,17 @@ struct worker *worker_start(const struct worker_options *options)
         return NULL;
     }
     worker->options = *options;
+    worker->loop.fd = worker->wake_fd = -1;
     worker->max_connections = options->max_connections;
     worker->is_accepting = true;
     worker->accept_again.on_due = on_accept_again;
     for (size_t i = 0; i < options->listener_count; i++)
-        worker->listeners[i] = options->listeners[i];
+        worker->listeners[i] = (struct listener){ { on_accept }, worker, options->listeners[i] };
     worker->listener_count = options->listener_count;
     (void)pthread_mutex_init(&worker->lock, NULL);
     wheel_init(&worker->wheel, clock_ms());
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    worker->wake.on_event = on_wake;
     if (worker->wake_fd < 0 || !make_loop(worker) || !make_house(worker, options) ||
         pthread_create(&worker->thread, NULL, run, worker) != 0) {
         worker_free(worker);

@@ -1,5 +1,6 @@
 """A caller that goes away: the connection to Ollama is fully closed within 100 ms, so that the GPU stops."""
 
+import signal
 import time
 
 import pytest
@@ -44,6 +45,21 @@ def test_at_once_after_asking(gateway, fake, how):
     for _ in range(20):
         leave(gateway.open_chat(stream=True), how)
     wait_for(lambda: gateway.metric("in_flight") == 0, 1)
+    wait_for(lambda: not [chat for chat in fake.seen() if chat["outcome"] == "running"], 1)
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half close"])
+def test_an_end_that_the_kernel_tells_of_together_with_the_request(gateway, fake, how):
+    """Nothing more will ever be told of that connection."""
+    fake.script(silent=True)
+    wire = gateway.wire()
+    wire.request("GET", "/healthz").answer()  # it is known, so that request and end are one piece of news
+    gateway.signal(signal.SIGSTOP)
+    headers = {"Authorization": f"Bearer {KEY}", "X-Request-Id": f"both-{how[:4]}"}
+    wire.request("POST", "/v1/chat/completions", headers, chat_body(stream=True))
+    leave(wire, how)
+    gateway.signal(signal.SIGCONT)
+    assert gateway.wait_line(req=f"both-{how[:4]}", timeout=2)["status"] == "499"
     wait_for(lambda: not [chat for chat in fake.seen() if chat["outcome"] == "running"], 1)
 
 

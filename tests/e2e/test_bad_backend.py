@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 
 import pytest
 
@@ -118,6 +119,18 @@ def test_a_reset_midway_is_told(gateway, fake):
         assert answer.stream_error["message"] and not answer.is_done
     else:
         assert answer.status == 502
+
+
+def test_a_reset_that_the_kernel_tells_of_together_with_the_bytes_before_it(gateway, fake):
+    fake.script(first_token_ms=150, tokens=50, token_ms=1, reset_after_bytes=1200)
+    wire = gateway.open_chat(stream=True)
+    fake.wait_chats(1, "running")
+    gateway.signal(signal.SIGSTOP)
+    fake.wait_running(0)
+    gateway.signal(signal.SIGCONT)
+    wire.socket.settimeout(2)
+    answer = wire.answer(may_be_cut=True)
+    assert answer.status == 502 or (answer.stream_error["message"] and not answer.is_done)
 
 
 def test_a_reset_is_no_end_even_where_the_end_of_the_connection_is_the_end(gateway, fake):

@@ -51,21 +51,28 @@ def is_readable(wire):
 
 
 def fill(gateway, fake, count):
-    """Requests that Ollama does not answer, sent until one is refused: (those that wait, the refusal)."""
+    """Requests that Ollama does not answer, sent until one is refused: (those that wait, the refusal; None: not let in)."""
     fake.script(times=0, silent=True)
     held = []
     for _ in range(count):
         wire = gateway.open_chat()
         wait_for(lambda: is_readable(wire) or fake.stats()["running"] > len(held))
         if is_readable(wire):
-            return held, wire.answer()
+            with contextlib.suppress(Cut):
+                return held, wire.answer()
+            return held, None
         held.append(wire)
     raise AssertionError("nothing ran out")
 
 
 def test_a_request_without_a_descriptor_for_ollama_is_told_so(start_gateway, fake):
-    gateway = start_gateway(max_connections=10000, **with_descriptors(80))
-    held, refusal = fill(gateway, fake, 80)
+    """A request takes two: whether the last one is a caller's depends on whether their number is even."""
+    for count in (80, 81):
+        gateway = start_gateway(max_connections=10000, **with_descriptors(count))
+        held, refusal = fill(gateway, fake, count)
+        if refusal:
+            break
+        fake.reset()
     assert len(held) >= 10
     assert refusal.status == 503 and refusal.code == "out_of_descriptors" and refusal.header("Retry-After")
     gateway.close_wires()

@@ -318,3 +318,24 @@ TEST(many_deadlines_moved_at_random_each_fire_when_they_should)
         CHECK_EQ(wheel.count, set);
     }
 }
+
+TEST(the_loop_may_sleep_until_the_next_tick_and_for_ever_where_nothing_is_due)
+{
+    struct alarm alarm = alarm_new();
+    int64_t now_ms = 16000;
+
+    wheel_init(&wheel, now_ms);
+    CHECK_EQ(wheel_wait_ms(&wheel, now_ms), -1);
+    wheel_set(&wheel, &alarm.deadline, now_ms + 5);
+    while (!alarm.fired) { /* it sleeps as long as it is told, and no more often than once a tick */
+        int wait_ms = wheel_wait_ms(&wheel, now_ms);
+        CHECK(wait_ms > 0 && wait_ms <= WHEEL_TICK_MS);
+        now_ms += wait_ms;
+        wheel_turn(&wheel, now_ms);
+    }
+    CHECK(alarm.fired_ms >= 16005 && alarm.fired_ms <= 16005 + WHEEL_TICK_MS);
+    CHECK_EQ(wheel_wait_ms(&wheel, now_ms), -1);
+    wheel_set(&wheel, &alarm.deadline, now_ms + 1);
+    CHECK_EQ(wheel_wait_ms(&wheel, now_ms + 1000), 0); /* the tick has passed */
+    wheel_clear(&wheel, &alarm.deadline);
+}
