@@ -4,6 +4,7 @@
  *                              while draining DRAIN_PATIENCE_MS
  *     HEAD, some bytes         head_timeout from the first byte: on_slow
  *     BODY, HELD               body_timeout from the head: on_slow
+ *     BUSY                     nothing: it may still be set from before, since leaving it is cheaper than taking it out
  *     unsent bytes             write_timeout without a byte taken by the caller, or sooner if it vanished: on_gone
  *     LINGER                   linger_timeout from the last byte, LINGER_TURNS times that in all: closed
  *

@@ -22,7 +22,6 @@ static void take_head(struct client *client, const struct http_head *head, size_
     client->stage = STAGE_BUSY;
     client_waits_no_more(client);
     client_set_user_timeout(client, false);
-    wheel_clear(client->house->wheel, &client->deadline);
     client->house->story->on_head(client, head);
 }
 
@@ -97,7 +96,6 @@ static size_t feed_body(struct client *client, struct slice bytes)
         client->house->story->on_bad(client, result, why);
         return bytes.len;
     }
-    wheel_clear(client->house->wheel, &client->deadline);
     client->stage = STAGE_BUSY;
     if (!client_unsent(client))
         client_waits_no_more(client);
@@ -134,6 +132,14 @@ static size_t feed(struct client *client, struct slice bytes)
     return done;
 }
 
+/* Most bodies come together with their head: such a request takes no place in wheel and line. */
+static void wait_for_body(struct client *client)
+{
+    wheel_set(client->house->wheel, &client->deadline, client->body_due_ms);
+    if (!client->waiter.next)
+        client_waits(client, LINE_SLOW);
+}
+
 /* Bytes fresh from the socket, behind those that wait in `in`. */
 void client_take(struct client *client, struct slice fresh)
 {
@@ -154,6 +160,8 @@ void client_take(struct client *client, struct slice fresh)
         text_add(&client->in, bytes.at + done, bytes.len - done);
     else
         text_drop_front(&client->in, done);
+    if (client->stage == STAGE_BODY || client->stage == STAGE_HELD)
+        wait_for_body(client);
     client_weigh(client);
     if (client->in.err)
         client_lose(client, CLIENT_LEFT);
@@ -266,8 +274,6 @@ void client_read_body(struct client *client)
     }
     client->stage = STAGE_BODY;
     client->body_due_ms = clock_ms() + client->house->settings.body_timeout_ms;
-    wheel_set(client->house->wheel, &client->deadline, client->body_due_ms);
-    client_waits(client, LINE_SLOW);
     if (client->expects_continue) {
         client->expects_continue = false;
         client_write(client, SLICE("HTTP/1.1 100 Continue\r\n\r\n"));

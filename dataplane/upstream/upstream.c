@@ -238,7 +238,7 @@ static void on_due(struct deadline *deadline, int64_t now_ms)
     (void)now_ms;
     if (up->stage == STAGE_CONNECTING)
         lose(up, UPSTREAM_UNREACHABLE, "connecting took too long");
-    else
+    else if (!up->who) /* else it is left from when it was kept: taking it out for each request would cost more */
         bury(up);
 }
 
@@ -248,7 +248,6 @@ static struct upstream *take_kept(struct upstream_pool *pool, struct backend *ba
         if (up->backend == backend) {
             ring_remove(up);
             pool->kept_count--;
-            wheel_clear(pool->wheel, &up->deadline);
             return up;
         }
     return NULL;
@@ -379,7 +378,6 @@ static void keep(struct upstream *up)
     ring_remove(up);
     ring_add(&pool->kept, up);
     pool->kept_count++;
-    wheel_clear(pool->wheel, &up->deadline);
     wheel_set(pool->wheel, &up->deadline, clock_ms() + KEPT_MS);
 }
 
