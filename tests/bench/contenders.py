@@ -42,11 +42,12 @@ http {{
   keepalive_requests 100000000;
   client_max_body_size 64m;
   client_body_buffer_size 1m;
-  upstream backend {{ server 127.0.0.1:{backend_port}; keepalive 16384; keepalive_requests 100000000; }}
+  upstream backend {{ {upstream} }}
   server {{
     listen 127.0.0.1:{port} backlog=16384;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
+    {headers}
     proxy_buffering off;
     proxy_read_timeout 600s;
     location = /v1/chat/completions {{ {does} }}
@@ -198,6 +199,13 @@ class Proxy:
             stop(process)
 
 
+def nginx_command(folder, port, upstream, does, headers="", access_log="off"):
+    """As Proxy.command() gives it. The only Nginx there is here: what differs is where it sends what it is asked, and its log."""
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, upstream=upstream, does=does, headers=headers,
+                                                    access_log=access_log, files=FILES, connections=FILES - 64))
+    return [shutil.which("nginx", path=SBIN), "-p", folder, "-c", folder / "nginx.conf"], ("127.0.0.1", port), "/healthz"
+
+
 class Nginx(Proxy):
     def __init__(self, name, has_log):
         self.name = name
@@ -207,11 +215,9 @@ class Nginx(Proxy):
         return job.load in ("abe" if self.has_log else "abcdes")
 
     def command(self, bench, job, folder, port, backend_port):
+        upstream = f"server 127.0.0.1:{backend_port}; keepalive 16384; keepalive_requests 100000000;"
         does = "return 401;" if job.load == "e" else "proxy_pass http://backend/api/chat;"
-        log = f"{folder}/access.log" if self.has_log else "off"
-        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, backend_port=backend_port, does=does,
-                                                        access_log=log, files=FILES, connections=FILES - 64))
-        return ([shutil.which("nginx", path=SBIN), "-p", folder, "-c", folder / "nginx.conf"], ("127.0.0.1", port), "/healthz")
+        return nginx_command(folder, port, upstream, does, access_log=f"{folder}/access.log" if self.has_log else "off")
 
 
 class Haproxy(Proxy):

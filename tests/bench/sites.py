@@ -2,46 +2,15 @@
 
 import contextlib
 import pathlib
-import shutil
 import socket
 import subprocess
 import tempfile
 import time
 
-from contenders import FILES, KEY, SBIN, Gateway, Proxy, stop
+from contenders import KEY, Gateway, Proxy, nginx_command, stop
 
 SLOTS, TOKEN_MS, SPEEDS = 4, 20, (100, 200, 400)
 GIVE_UP_S = 60
-
-NGINX = """\
-daemon off;
-master_process off;
-worker_processes 1;
-worker_rlimit_nofile {files};
-pid {folder}/nginx.pid;
-error_log {folder}/error.log error;
-events {{ worker_connections {connections}; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  client_body_buffer_size 1m;
-  upstream backends {{ {method} {servers} }}
-  server {{
-    listen 127.0.0.1:{port} backlog=16384;
-    proxy_http_version 1.1;
-    proxy_set_header Connection "";
-    proxy_set_header Host localhost;
-    proxy_buffering off;
-    proxy_read_timeout 600s;
-    location = /v1/chat/completions {{ proxy_pass http://backends/api/chat; }}
-    location = /healthz {{ return 200; }}
-  }}
-}}
-"""
 
 
 @contextlib.contextmanager
@@ -71,9 +40,8 @@ class NginxFleet(Proxy):
     def command(self, bench, job, folder, port, backend_port):
         servers = " ".join(f"server 127.0.0.1:{each} max_fails=0{f' weight={weight}' if weight else ''};"
                            for each, weight in zip(backend_port, self.weights or [0] * len(backend_port)))
-        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, method=self.method, servers=servers, files=FILES,
-                                                        connections=FILES - 64))
-        return ([shutil.which("nginx", path=SBIN), "-p", folder, "-c", folder / "nginx.conf"], ("127.0.0.1", port), "/healthz")
+        return nginx_command(folder, port, f"{self.method} {servers}", "proxy_pass http://backend/api/chat;",
+                             "proxy_set_header Host localhost;")
 
 
 class GatewayFleet(Gateway):
