@@ -7,13 +7,14 @@ FAULTS = ("wrong", "broken", "lost", "doubled", "reordered", "failed")
 TOLD_ONLY = ("reconnects", "behind")  # not the contender's doing alone
 FULL_PERCENT = 95    # callers and backend share a core
 DISTURBED_PERCENT = 8  # of a core, for the kernel's own work is in it
+IDLE_PERCENT = 1  # of a core, by one that is not asked
 
 # What a table shows, by kind of load: the column, the figure, its digits, and whether least and most are shown.
 Column = collections.namedtuple("Column", "title key digits has_range", defaults=(False,))
 COST = (Column("user", "user_us", 2), Column("system", "system_us", 2))
 LATENCY = (Column("p50 µs", "p50_us", 0), Column("p99 µs", "p99_us", 0, True), Column("p99.9 µs", "p999_us", 0))
 BUSY = (Column("of a core %", "own_percent", 0), Column("callers %", "callers_percent", 0),
-        Column("backend %", "backend_percent", 0), Column("others %", "others_percent", 0))
+        Column("backend %", "backend_percent", 0), Column("others %", "others_percent", 0), Column("idle %", "idle_percent", 2))
 COLUMNS = {
     "requests": (Column("÷ nginx", "cpu_to_nginx", 2, True), Column("CPU µs/request", "cpu_us", 2, True), *COST,
                  Column("calls/request", "system_calls", 2), Column("requests/s", "per_s", 0), *LATENCY, *BUSY),
@@ -158,6 +159,9 @@ def say_what_disturbed(by_contender):
         print(f"  Callers and backend filled their core ({full:.0f} %): requests/s, delays and gaps are the machine's, costs are not.")
     if others >= DISTURBED_PERCENT:
         print(f"  Other programs took up to {others:.0f} % of a core: delays and gaps are theirs too.")
+    idle = most(by_contender, "idle_percent")
+    if idle >= IDLE_PERCENT:
+        print(f"  A contender took up to {idle:.1f} % of a core while others were asked: it has disturbed them.")
 
 
 def print_table(job, by_contender):

@@ -63,21 +63,18 @@ int load_wait(const struct load *load, struct epoll_event *events, int most, uin
     return epoll_pwait2(load->epoll, events, most, &wait, NULL);
 }
 
-/* The kernel's ticks say how user and system time share what ran; the nanoseconds say how much it was. */
-void load_print_cost(const struct watch *before, const struct watch *after, uint64_t per)
+void load_print_cost(const struct watch *before, const struct watch *after)
 {
-    double ran_us = (double)(after->ran_ns - before->ran_ns) / 1000 / (double)(per ? per : 1);
-    double user = (double)(after->user_ticks - before->user_ticks);
-    double system = (double)(after->system_ticks - before->system_ticks);
-    double share = user + system > 0 ? user / (user + system) : 0;
+    uint64_t tick_us = 1000000 / (uint64_t)sysconf(_SC_CLK_TCK);
 
-    if (per && after->ran_ns > before->ran_ns)
-        printf("\"cpu_us\":%.3f,\"user_us\":%.3f,\"system_us\":%.3f,", ran_us, ran_us * share, ran_us * (1 - share));
-    printf("\"own_percent\":%.1f,\"callers_percent\":%.1f,\"backend_percent\":%.1f,\"busy_percent\":%.1f",
-           watch_percent(before, after, after->ran_ns - before->ran_ns),
-           watch_percent(before, after, after->own_ran_ns - before->own_ran_ns),
-           watch_percent(before, after, after->backend_ran_ns - before->backend_ran_ns),
-           watch_busy_percent(before, after));
+    printf("\"took_us\":%llu,\"ran_us\":%.3f,\"user_ticks\":%llu,\"system_ticks\":%llu,"
+           "\"callers_us\":%.3f,\"backend_us\":%.3f,\"busy_us\":%llu",
+           (unsigned long long)(after->at_us - before->at_us), (double)(after->ran_ns - before->ran_ns) / 1000,
+           (unsigned long long)(after->user_ticks - before->user_ticks),
+           (unsigned long long)(after->system_ticks - before->system_ticks),
+           (double)(after->own_ran_ns - before->own_ran_ns) / 1000,
+           (double)(after->backend_ran_ns - before->backend_ran_ns) / 1000,
+           (unsigned long long)((after->busy_ticks - before->busy_ticks) * tick_us));
 }
 
 static unsigned number(const char *text)
@@ -129,14 +126,21 @@ static void raise_file_limit(void)
 static void read_options(struct load *load, int argc, char **argv)
 {
     static const struct option names[] = {
-        { "port", required_argument, NULL, 'p' },    { "body", required_argument, NULL, 'b' },
-        { "key", required_argument, NULL, 'k' },     { "connections", required_argument, NULL, 'c' },
-        { "pid", required_argument, NULL, 'P' },     { "expects", required_argument, NULL, 'e' },
-        { "warm-ms", required_argument, NULL, 'w' }, { "run-ms", required_argument, NULL, 'r' },
-        { "tokens", required_argument, NULL, 't' },  { "spread-ms", required_argument, NULL, 's' },
-        { "path", required_argument, NULL, 'u' },    { "rate", required_argument, NULL, 'R' },
-        { "core", required_argument, NULL, 'C' },    { "backend-pid", required_argument, NULL, 'B' },
-        { "slice", no_argument, NULL, 'S' },         { NULL, 0, NULL, 0 },
+        { "port", required_argument, NULL, 'p' },
+        { "body", required_argument, NULL, 'b' },
+        { "key", required_argument, NULL, 'k' },
+        { "connections", required_argument, NULL, 'c' },
+        { "pid", required_argument, NULL, 'P' },
+        { "expects", required_argument, NULL, 'e' },
+        { "warm-ms", required_argument, NULL, 'w' },
+        { "run-ms", required_argument, NULL, 'r' },
+        { "tokens", required_argument, NULL, 't' },
+        { "spread-ms", required_argument, NULL, 's' },
+        { "path", required_argument, NULL, 'u' },
+        { "rate", required_argument, NULL, 'R' },
+        { "core", required_argument, NULL, 'C' },
+        { "backend-pid", required_argument, NULL, 'B' },
+        { NULL, 0, NULL, 0 },
     };
     const char *body = "", *key = "none", *path = "/v1/chat/completions";
     unsigned port = 0;
@@ -161,8 +165,6 @@ static void read_options(struct load *load, int argc, char **argv)
             load->expects = (int)number(optarg);
         else if (option == 'B')
             load->backend_pid = (int)number(optarg);
-        else if (option == 'S')
-            load->is_slice = true;
         else if (option == 'C')
             load->core = (int)number(optarg);
         else

@@ -23,7 +23,6 @@ struct load {
     unsigned connections;
     unsigned warm_ms, run_ms;   /* requests */
     unsigned rate;              /* requests a second, evenly; 0: each connection asks again once it is answered */
-    bool is_slice;              /* requests: print all latencies too, for this is a part of a measurement */
     unsigned tokens, spread_ms; /* streams: pieces each, and over how long they start */
     int core;                   /* start: the one the program runs on; -1: any */
     char **command;             /* start: the program and its arguments */
@@ -35,8 +34,12 @@ uint64_t load_now_us(void);
 int load_connect(const struct load *load, void *who);
 /* Waits for events, until a moment at the latest; how many came. */
 int load_wait(const struct load *load, struct epoll_event *events, int most, uint64_t until_us);
-/* The cost between two looks, as members of a JSON object. `per` is what it is divided by; 0: there is none to tell. */
-void load_print_cost(const struct watch *before, const struct watch *after, uint64_t per);
+/*
+ * What was used between two looks, as members of a JSON object: how long it took, how long the process under test ran
+ * and how the kernel's ticks share that, how long callers and backend ran, and how long all cores together were busy.
+ * Nothing is divided here, so that what was measured in parts can be added up.
+ */
+void load_print_cost(const struct watch *before, const struct watch *after);
 
 int load_requests(struct load *load);
 int load_streams(struct load *load);

@@ -6,13 +6,15 @@ import json
 TOKEN_MS = 20
 MOST_TOKENS_A_SECOND = 50_000
 MOST_OPENED_A_SECOND = 2000
+LEAST_SPREAD_MS, LONG_SPREAD_MS = 250, 1000
 RATE = 1000
 WORKERS_RATE = 10_000
+WARM_MS, RATE_WARM_MS = 50, 100  # of a slice: some twenty questions a connection; one or two
 
 # key: its name in build/bench.json; kind: requests, rate, streams or start, which says how it is measured and shown;
-# slices: in how many short turns, all contenders alternating; 0: each has one turn a round.
-Job = collections.namedtuple("Job", "key load kind title connections rate token_ms tokens spread_ms slices",
-                             defaults=(0, 0, 0, 0, 0, 0))
+# slices: in how many turns a round, all contenders alternating; slice_ms: how long each is measured, after warm_ms.
+Job = collections.namedtuple("Job", "key load kind title slices connections rate warm_ms slice_ms token_ms tokens spread_ms",
+                             defaults=(1, 0, 0, 0, 0, 0, 0, 0))
 
 
 def short_chat(is_stream):
@@ -55,24 +57,34 @@ def pace_of(streams, most_tokens_a_second):
 
 
 def streams_job(streams, options):
+    """Of a slice, opening and ending are lost time, so those that take long are fewer, and as much longer."""
     token_ms = pace_of(streams, options.tokens_per_second)
-    spread_ms = max(1000, streams * 1000 // MOST_OPENED_A_SECOND)
-    return Job(f"c{streams}", "c", "streams", f"(c) {streams} streams, {1000 / token_ms:.3g} tokens/s each", streams,
-               token_ms=token_ms, tokens=(spread_ms + options.stream_ms) // token_ms, spread_ms=spread_ms)
+    spread_ms = max(LEAST_SPREAD_MS, streams * 1000 // MOST_OPENED_A_SECOND)
+    slices = max(1, options.stream_slices // (1 if spread_ms <= LONG_SPREAD_MS else 2))
+    slice_ms = options.stream_ms // slices
+    return Job(f"c{streams}", "c", "streams", f"(c) {streams} streams, {1000 / token_ms:.3g} tokens/s each", slices, streams,
+               slice_ms=slice_ms, token_ms=token_ms, tokens=(spread_ms + slice_ms) // token_ms, spread_ms=spread_ms)
 
 
 def jobs_of(options):
-    """What there is to measure in a round, in its order."""
+    """What there is to measure in a round, in its order. Of the time that a load has, each slice has its part."""
     kilobytes = len(BODIES["b"]) / 1000
+
+    def requests(load, title, connections):
+        return Job(load, load, "requests", f"({load}) {title}", options.slices, connections, 0, WARM_MS,
+                   options.run_ms // options.slices)
+
+    def paced(load, title, rate, run_ms):
+        return Job(load, load, "rate", f"({load}) {title}", options.slices, 64, rate, RATE_WARM_MS, run_ms // options.slices)
+
     jobs = {
-        "a": [Job("a", "a", "requests", "(a) short chat, 64 connections", 64)],
-        "b": [Job("b", "b", "requests", f"(b) agent's turn of {kilobytes:.0f} kB with 22 tools, 16 connections", 16)],
+        "a": [requests("a", "short chat, 64 connections", 64)],
+        "b": [requests("b", f"agent's turn of {kilobytes:.0f} kB with 22 tools, 16 connections", 16)],
         "c": [streams_job(streams, options) for streams in options.streams],
-        "d": [Job("d", "d", "rate", f"(d) short chat at {options.rate} requests/s, from when each was due", 64, options.rate,
-                  slices=options.slices)],
-        "e": [Job("e", "e", "requests", "(e) wrong key, 64 connections (Nginx, HAProxy: return 401)", 64)],
-        "w": [Job("w", "w", "rate", f"(w) one and two workers, short chat at {options.workers_rate} requests/s", 64,
-                  options.workers_rate)],
+        "d": [paced("d", f"short chat at {options.rate} requests/s, from when each was due", options.rate, options.rate_ms)],
+        "e": [requests("e", "wrong key, 64 connections (Nginx, HAProxy: return 401)", 64)],
+        "w": [paced("w", f"one and two workers, short chat at {options.workers_rate} requests/s", options.workers_rate,
+                    options.workers_ms)],
         "s": [Job("s", "s", "start", f"(s) from the start to the first answer, {options.starts} starts a round")],
     }
     return [job for load in options.load for job in jobs[load]]

@@ -1,4 +1,4 @@
-"""One measurement: a load, through a contender that is started for it."""
+"""One round of a load: through all contenders that take it, each started for it."""
 
 import contextlib
 import pathlib
@@ -12,10 +12,10 @@ import time
 
 from contenders import KEY, stop
 from processes import free_port
-from slices import in_turn, put_together
+from slices import in_turn, put_streams_together, put_together
 
-COUNT_MS = 500
-SLICE_MS, SLICE_WARM_MS = 400, 100
+COUNT_WARM_MS, COUNT_MS = 500, 500
+FIRST_MS = 200
 COUNT_TOKENS = 60
 MANY_STREAMS = 300
 
@@ -28,34 +28,13 @@ def told(bench, job, contender, port, pid):
             "--key", "wrong-key" if is_refused else KEY, "--expects", 401 if is_refused else 200]
 
 
-def told_requests(bench, job, run_ms):
+def told_requests(job):
     rate = ["--rate", job.rate] if job.rate else []
-    return ["requests", "--connections", job.connections, "--warm-ms", bench.options.warm_ms, "--run-ms", run_ms, *rate]
+    return ["requests", "--connections", job.connections, "--warm-ms", job.warm_ms, "--run-ms", job.slice_ms, *rate]
 
 
 def told_streams(job, tokens):
     return ["streams", "--connections", job.connections, "--tokens", tokens, "--spread-ms", job.spread_ms]
-
-
-def measure_slice(bench, job, contender, port, pid):
-    turn = ["requests", "--connections", job.connections, "--rate", job.rate, "--warm-ms", SLICE_WARM_MS,
-            "--run-ms", SLICE_MS, "--slice"]
-    return bench.callers([*turn, *told(bench, job, contender, port, pid)])
-
-
-def measure_requests(bench, job, contender, port, pid):
-    run_ms = bench.options.rate_ms if job.rate else bench.options.run_ms
-    return bench.callers([*told_requests(bench, job, run_ms), *told(bench, job, contender, port, pid)])
-
-
-def measure_streams(bench, job, contender, port, pid):
-    said = bench.callers([*told_streams(job, job.tokens), *told(bench, job, contender, port, pid)])
-    for name in ("first_p50", "first_p99", "gap_p50", "gap_p99", "gap_p999"):
-        said[f"{name}_ms"] = said.pop(f"{name}_us") / 1000
-    grown = said.pop("resident_a_stream")
-    if "cpu_us" in said:  # else there was no moment when all of them ran
-        said["kib_a_stream"] = grown / 1024
-    return said
 
 
 def measure_start(bench, job, contender, backend_port):
@@ -114,38 +93,90 @@ def counter_of_system_calls():
     return counted_by_strace if shutil.which("strace") else None
 
 
+def can_count(bench, job):
+    return bench.count and job.connections <= MANY_STREAMS
+
+
 def count_system_calls(bench, job, contender, port, pid):
-    """System calls a request or a token, opening and closing the connections included; None: cannot be counted."""
-    if not bench.count or not pid or job.connections > MANY_STREAMS:
+    """System calls a request or a token, opening and closing the connections included; None: there was nothing to count."""
+    if not pid:
         return None
-    arguments = (told_streams(job, COUNT_TOKENS) if job.kind == "streams" else told_requests(bench, job, COUNT_MS))
+    arguments = (told_streams(job, COUNT_TOKENS) if job.kind == "streams" else
+                 told_requests(job._replace(warm_ms=COUNT_WARM_MS, slice_ms=COUNT_MS)))
     said, calls = bench.count(bench, pid, [*arguments, *told(bench, job, contender, port, 0)])
     answers = said["tokens"] if job.kind == "streams" else said["all_answers"]
     return calls / answers if calls and answers else None
 
 
-def measure(bench, job, contender, backend_port):
-    if job.kind == "start":
-        return measure_start(bench, job, contender, backend_port)
-    with contender.running(bench, job, backend_port) as (port, pid):
-        said = (measure_streams if job.kind == "streams" else measure_requests)(bench, job, contender, port, pid)
-        calls = count_system_calls(bench, job, contender, port, pid)
-    if calls is not None:
-        said["system_calls"] = calls
+# --- in turns: slices.py says what becomes of them -------------------------------------------------------------
+
+def ran_us(pid):
+    """How long all threads of a process ran so far."""
+    said = 0
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has just ended
+            said += int(path.read_text().split()[0]) / 1000
     return said
 
 
-def measure_in_slices(bench, job, contenders, backend_port):
-    """All contenders run at once and are asked by turns. Gives a measurement for each, in their order."""
-    slices = {contender.name: [] for contender in contenders}
+class Running:
+    """A contender that runs while others are asked. Knows what it did meanwhile: that has disturbed them."""
+
+    def __init__(self, contender, port, pid):
+        self.contender, self.port, self.pid = contender, port, pid
+        self.slices = []
+        self.idle_us = self.idle_ran_us = 0
+        self.rested_s, self.rested_us = time.monotonic(), ran_us(pid)
+
+    def ask(self, bench, job):
+        self.idle_us += (time.monotonic() - self.rested_s) * 1e6
+        self.idle_ran_us += ran_us(self.pid) - self.rested_us
+        said = bench.callers([*told_requests(job), *told(bench, job, self.contender, self.port, self.pid)])
+        self.rested_s, self.rested_us = time.monotonic(), ran_us(self.pid)
+        return said
+
+    def put_together(self):
+        said = put_together(self.slices)
+        if self.pid and self.idle_us:
+            said["idle_percent"] = 100 * self.idle_ran_us / self.idle_us
+        return said
+
+
+def measure_requests(bench, job, contenders, backend_port):
+    """All run at the same time. Each is asked once before it counts: then all it needs is there."""
     with contextlib.ExitStack() as stack:
-        running = [(contender, *stack.enter_context(contender.running(bench, job, backend_port))) for contender in contenders]
+        running = [Running(each, *stack.enter_context(each.running(bench, job, backend_port))) for each in contenders]
+        for each in running:
+            each.ask(bench, job._replace(warm_ms=0, slice_ms=FIRST_MS))
         for turn in range(job.slices):
-            for contender, port, pid in in_turn(running, turn):
-                slices[contender.name].append(measure_slice(bench, job, contender, port, pid))
-        said = [put_together(slices[contender.name]) for contender in contenders]
-        for (contender, port, pid), each in zip(running, said):
-            calls = count_system_calls(bench, job, contender, port, pid)
-            if calls is not None:
-                each["system_calls"] = calls
+            for each in in_turn(running, turn):
+                each.slices.append(each.ask(bench, job))
+        calls = [count_system_calls(bench, job, each.contender, each.port, each.pid) for each in running if can_count(bench, job)]
+    return [each.put_together() for each in running], calls
+
+
+def measure_streams(bench, job, contenders, backend_port):
+    """Each is started anew for each of its slices, so that one finds it as small as the other, and nobody else is there."""
+    slices = {each.name: [] for each in contenders}
+    for turn in range(job.slices):
+        for each in in_turn(contenders, turn):
+            with each.running(bench, job, backend_port) as (port, pid):
+                asked = [*told_streams(job, job.tokens), *told(bench, job, each, port, pid)]
+                slices[each.name].append(bench.callers(asked))
+    calls = []
+    for each in contenders if can_count(bench, job) else []:
+        with each.running(bench, job, backend_port) as (port, pid):
+            calls.append(count_system_calls(bench, job, each, port, pid))
+    return [put_streams_together(slices[each.name]) for each in contenders], calls
+
+
+def measure(bench, job, contenders, backend_port):
+    """Gives a measurement for each contender, in their order. `calls` are none where they cannot be counted."""
+    if job.kind == "start":
+        return [measure_start(bench, job, each, backend_port) for each in contenders]
+    in_slices = measure_streams if job.kind == "streams" else measure_requests
+    said, calls = in_slices(bench, job, contenders, backend_port)
+    for each, count in zip(said, calls):
+        if count is not None:
+            each["system_calls"] = count
     return said

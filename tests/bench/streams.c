@@ -162,17 +162,21 @@ static void wait_and_serve(struct load *load, uint64_t until_us)
     }
 }
 
+/* `grown_bytes` and `tokens`: of the span in which all ran; `streams_measured` is 0 when there was none. */
 static void print(const struct watch looks[2], int64_t grown_bytes, uint64_t tokens, const struct load *load)
 {
-    printf("{\"streams\":%u,\"tokens\":%llu,\"tokens_measured\":%llu,\"lost\":%llu,\"doubled\":%llu,\"reordered\":%llu,"
-           "\"failed\":%llu,"
-           "\"first_p50_us\":%.1f,\"first_p99_us\":%.1f,\"gap_p50_us\":%.1f,\"gap_p99_us\":%.1f,\"gap_p999_us\":%.1f,"
-           "\"resident_a_stream\":%.1f,",
-           load->connections, (unsigned long long)books.tokens, (unsigned long long)tokens,
-           (unsigned long long)books.lost, (unsigned long long)books.doubled, (unsigned long long)books.reordered,
-           (unsigned long long)books.failed, spread_at(&first, 0.5), spread_at(&first, 0.99), spread_at(&gaps, 0.5),
-           spread_at(&gaps, 0.99), spread_at(&gaps, 0.999), (double)grown_bytes / load->connections);
-    load_print_cost(&looks[0], &looks[1], tokens);
+    printf("{\"streams\":%u,\"tokens\":%llu,\"lost\":%llu,\"doubled\":%llu,\"reordered\":%llu,\"failed\":%llu,"
+           "\"first_p50_us\":%.1f,\"gap_p999_us\":%.1f,",
+           load->connections, (unsigned long long)books.tokens, (unsigned long long)books.lost,
+           (unsigned long long)books.doubled, (unsigned long long)books.reordered, (unsigned long long)books.failed,
+           spread_at(&first, 0.5), spread_at(&gaps, 0.999));
+    printf("\"streams_measured\":%u,\"tokens_measured\":%llu,\"grown_bytes\":%lld,",
+           looks[1].at_us > looks[0].at_us ? load->connections : 0, (unsigned long long)tokens, (long long)grown_bytes);
+    load_print_cost(&looks[0], &looks[1]);
+    printf(",\"firsts\":");
+    spread_print(&first);
+    printf(",\"gaps\":");
+    spread_print(&gaps);
     printf("}\n");
 }
 
@@ -207,8 +211,10 @@ static void run(struct load *load, struct stream *streams)
         }
     }
     books.failed += load->connections - books.over;
-    if (!has_measured)
+    if (!has_measured) {
         looks[1] = looks[0];
+        tokens_then = tokens_before;
+    }
     print(looks, (int64_t)(then.resident_bytes - before.resident_bytes), tokens_then - tokens_before, load);
 }
 

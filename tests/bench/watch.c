@@ -83,20 +83,6 @@ struct watch watch_look(int pid, int backend_pid)
     return watch;
 }
 
-double watch_percent(const struct watch *before, const struct watch *after, uint64_t ran_ns)
-{
-    uint64_t took_us = after->at_us - before->at_us;
-
-    return took_us ? (double)ran_ns / 10 / (double)took_us : 0;
-}
-
-double watch_busy_percent(const struct watch *before, const struct watch *after)
-{
-    uint64_t tick_ns = 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
-
-    return watch_percent(before, after, (after->busy_ticks - before->busy_ticks) * tick_ns);
-}
-
 static uint64_t kilobytes(const char *text, const char *name)
 {
     const char *at = strstr(text, name);

@@ -20,9 +20,5 @@ struct watch_memory {
 
 /* At process `pid`; 0: none is looked at, and none is the backend. Ends the program when it is not there. */
 struct watch watch_look(int pid, int backend_pid);
-/* How much of a core something took that ran for `ran_ns` between two looks. */
-double watch_percent(const struct watch *before, const struct watch *after, uint64_t ran_ns);
-/* The same of what all cores did, the kernel's interrupts and everybody else included. */
-double watch_busy_percent(const struct watch *before, const struct watch *after);
 /* Walks the process's page tables, which stops it for a moment. All zero when pid is 0. */
 struct watch_memory watch_memory(int pid);

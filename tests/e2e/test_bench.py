@@ -1,8 +1,12 @@
 """The judge is judged: what the load generator of tests/bench/run must notice, it notices. No gateway is asked here."""
 
+import collections
+import contextlib
 import json
+import os
 import pathlib
 import sys
+import types
 
 import pytest
 
@@ -10,7 +14,9 @@ from fake import last_line, line
 from processes import BIN, ROOT, free_port, run
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
-from slices import in_turn, put_together  # noqa: E402
+from loads import Job  # noqa: E402
+from measure import FIRST_MS, measure  # noqa: E402
+from slices import ANSWERED, STREAMED, USED, cost_of, in_turn, put_streams_together, put_together  # noqa: E402
 
 GOOD = [line(" r0"), line(" r1"), line(" r2"), line(" r3"), last_line()]
 # What the backend says instead, and what must be counted.
@@ -97,19 +103,99 @@ def test_the_start_of_a_program_is_timed_until_it_answers(load):
 def test_slices_put_together_say_what_one_long_measurement_would(load, fake):
     """Two fast slices and one slow: each latency counts once, so the median is fast, the 99th percentile slow."""
     fake.script(times=0, tokens=1)
-    slices = [load("requests", chat(stream=False), "--connections", 1, "--run-ms", 200, "--rate", 100, "--slice") for _ in range(2)]
+    slices = [load("requests", chat(stream=False), "--connections", 1, "--run-ms", 200, "--rate", 100) for _ in range(2)]
     fake.reset()
     fake.script(times=0, head_delay_ms=30, tokens=1)
-    slices.append(load("requests", chat(stream=False), "--connections", 1, "--run-ms", 200, "--rate", 20, "--slice"))
+    slices.append(load("requests", chat(stream=False), "--connections", 1, "--run-ms", 200, "--rate", 20))
     answers = [each["answers"] for each in slices]
     slowest = min(value for value, _ in slices[2]["latencies"])
     assert [sum(count for _, count in each["latencies"]) for each in slices] == answers
     said = put_together(slices)
     assert said["answers"] == sum(answers) and said["wrong"] == 0
     assert said["p50_us"] < slowest <= said["p99_us"] and slowest >= 29_000
+    assert said["per_s"] == pytest.approx(sum(answers) * 1e6 / sum(each["took_us"] for each in slices))
+
+
+def test_what_slices_cost_is_all_that_ran_by_all_that_was_answered(load, fake):
+    """The stand-in itself is watched. A slice of few answers weighs as little as it should: a mean of the slices is not meant."""
+    fake.script(times=0, tokens=1)
+    slices = [load("requests", chat(stream=False), "--connections", 2, "--run-ms", run_ms, "--rate", rate, "--pid", fake.process.pid)
+              for run_ms, rate in ((100, 50), (400, 1000))]
+    assert all(each["ran_us"] > 0 for each in slices)
+    said = put_together(slices)
+    assert said["cpu_us"] * said["answers"] == pytest.approx(sum(each["ran_us"] for each in slices))
+    assert said["user_us"] + said["system_us"] == pytest.approx(said["cpu_us"])
+    took = sum(each["took_us"] for each in slices)
+    assert said["own_percent"] * took == pytest.approx(100 * sum(each["ran_us"] for each in slices))
+
+
+def test_costs_are_shared_by_ticks_and_none_is_told_of_what_was_not_seen():
+    used = {**dict.fromkeys(USED, 0), "took_us": 1000, "ran_us": 600, "user_ticks": 1, "system_ticks": 3, "callers_us": 250}
+    said = cost_of(used, 30)
+    assert (said["cpu_us"], said["user_us"], said["system_us"]) == (20, 5, 15)
+    assert (said["own_percent"], said["callers_percent"], said["backend_percent"]) == (60, 25, 0)
+    assert "cpu_us" not in cost_of(used, 0) and "cpu_us" not in cost_of({**used, "ran_us": 0}, 30)
+    assert not cost_of(dict.fromkeys(USED, 0), 0)
+
+
+def test_slices_of_streams_add_their_faults_and_pool_their_gaps(load, fake):
+    """One slice is slow and loses a frame; of one all streams end before the last begins, which then tells nothing of costs."""
+    fake.script_lines(*GOOD, times=4, token_ms=40)
+    slices = [load("streams", chat(stream=True), "--connections", 4, "--tokens", 4, "--pid", fake.process.pid)]
+    fake.script_lines(*GOOD[:1], *GOOD[2:], times=1, token_ms=200)
+    slices.append(load("streams", chat(stream=True), "--connections", 1, "--tokens", 4, "--pid", fake.process.pid))
+    fake.script_lines(*GOOD, times=2)
+    slices.append(load("streams", chat(stream=True), "--connections", 2, "--tokens", 4, "--spread-ms", 600, "--pid", fake.process.pid))
+    assert [each["streams_measured"] for each in slices] == [4, 1, 0] and slices[2]["tokens_measured"] == 0
+    said = put_streams_together(slices)
+    assert (said["streams"], said["tokens"], said["lost"], said["failed"]) == (7, 4 * 4 + 3 + 2 * 4, 1, 0)
+    assert said["cpu_us"] * said["tokens_measured"] == pytest.approx(slices[0]["ran_us"] + slices[1]["ran_us"])
+    assert said["gap_p50_ms"] < 120 < said["gap_p999_ms"]
+    assert said["kib_a_stream"] == pytest.approx((slices[0]["grown_bytes"] + slices[1]["grown_bytes"]) / 5 / 1024)
 
 
 def test_in_slices_nobody_goes_first_always():
     turns = [in_turn(list("abc"), turn) for turn in range(6)]
     assert all(sorted(turn) == list("abc") for turn in turns)
     assert {turn[0] for turn in turns} == set("abc") == {turn[-1] for turn in turns}
+
+
+class Stage:
+    """Contenders and callers that only note what happens: who began, who was asked for how long, who ended."""
+
+    def __init__(self, names):
+        self.seen = []
+        self.contenders = [types.SimpleNamespace(name=name, path="/", running=self.running_of(name)) for name in names]
+        self.bench = types.SimpleNamespace(bodies=collections.defaultdict(str), backend_pid=0, count=None, callers=self.callers)
+        self.answer = {"latencies": [], "firsts": [], "gaps": [], "late_p99_us": 0, "streams_measured": 0, "answers": 1,
+                       **dict.fromkeys((*USED, *ANSWERED, *STREAMED), 1)}
+
+    def running_of(self, name):
+        @contextlib.contextmanager
+        def running(bench, job, backend_port):
+            self.seen.append(("begins", name))
+            yield name, os.getpid()
+            self.seen.append(("ends", name))
+        return running
+
+    def callers(self, arguments):
+        told = dict(zip(arguments[1::2], arguments[2::2]))
+        self.seen.append((told.get("--run-ms"), told["--port"]))
+        return self.answer
+
+
+def test_all_run_while_each_is_asked_in_turn_and_first_once_without_counting():
+    stage = Stage("ab")
+    job = Job("a", "a", "requests", "", slices=4, connections=1, slice_ms=7)
+    said = measure(stage.bench, job, stage.contenders, 0)
+    assert stage.seen == [("begins", "a"), ("begins", "b"), (FIRST_MS, "a"), (FIRST_MS, "b"),
+                          *((7, name) for name in "abbabaab"), ("ends", "b"), ("ends", "a")]
+    assert [each["answers"] for each in said] == [4, 4]
+    assert all(each["idle_percent"] >= 0 for each in said)
+
+
+def test_streams_of_one_run_while_nobody_else_is_there():
+    stage = Stage("ab")
+    said = measure(stage.bench, Job("c", "c", "streams", "", slices=2, connections=1, tokens=1), stage.contenders, 0)
+    assert stage.seen == [step for name in "abba" for step in (("begins", name), (None, name), ("ends", name))]
+    assert [each["streams"] for each in said] == [2, 2]
