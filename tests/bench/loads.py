@@ -2,11 +2,12 @@
 
 import collections
 import json
+import math
 
 TOKEN_MS = 20
 MOST_TOKENS_A_SECOND = 50_000
 MOST_OPENED_A_SECOND = 2000
-LEAST_SPREAD_MS, LONG_SPREAD_MS = 250, 1000
+GENTLY_OPENED_A_SECOND, GENTLE_MS = 800, 750  # as long as it takes no longer
 RATE = 1000
 WORKERS_RATE = 10_000
 WARM_MS, RATE_WARM_MS = 50, 100  # of a slice: some twenty questions a connection; one or two
@@ -56,11 +57,21 @@ def pace_of(streams, most_tokens_a_second):
     return max(TOKEN_MS, streams * 1000 // most_tokens_a_second)
 
 
+def spread_of(streams, token_ms):
+    """Over how many milliseconds streams begin: so many times the time between two tokens of one that no two of them are in
+    step. Else (200 streams over 1,000 ms at 20 ms) fifty would always have their tokens at the same moment."""
+    least = max(streams * 1000 // MOST_OPENED_A_SECOND, min(streams * 1000 // GENTLY_OPENED_A_SECOND, GENTLE_MS))
+    times = max(1, -(-least // token_ms))
+    while math.gcd(times, streams) > 1:
+        times += 1
+    return times * token_ms
+
+
 def streams_job(streams, options):
-    """Of a slice, opening and ending are lost time, so those that take long are fewer, and as much longer."""
+    """Of a slice, opening and ending are lost time, so those in which that takes long are fewer, and as much longer."""
     token_ms = pace_of(streams, options.tokens_per_second)
-    spread_ms = max(LEAST_SPREAD_MS, streams * 1000 // MOST_OPENED_A_SECOND)
-    slices = max(1, options.stream_slices // (1 if spread_ms <= LONG_SPREAD_MS else 2))
+    spread_ms = options.spread or spread_of(streams, token_ms)
+    slices = min(options.stream_slices, 4 if spread_ms < 500 else 3 if spread_ms < 1000 else 2)
     slice_ms = options.stream_ms // slices
     return Job(f"c{streams}", "c", "streams", f"(c) {streams} streams, {1000 / token_ms:.3g} tokens/s each", slices, streams,
                slice_ms=slice_ms, token_ms=token_ms, tokens=(spread_ms + slice_ms) // token_ms, spread_ms=spread_ms)

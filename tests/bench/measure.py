@@ -14,7 +14,7 @@ from contenders import KEY, stop
 from processes import free_port
 from slices import in_turn, put_streams_together, put_together
 
-COUNT_WARM_MS, COUNT_MS = 500, 500
+COUNT_MS, COUNT_RATE_MS = 500, 1000
 FIRST_MS = 200
 COUNT_TOKENS = 60
 MANY_STREAMS = 300
@@ -102,7 +102,7 @@ def count_system_calls(bench, job, contender, port, pid):
     if not pid:
         return None
     arguments = (told_streams(job, COUNT_TOKENS) if job.kind == "streams" else
-                 told_requests(job._replace(warm_ms=COUNT_WARM_MS, slice_ms=COUNT_MS)))
+                 told_requests(job._replace(warm_ms=0, slice_ms=COUNT_RATE_MS if job.rate else COUNT_MS)))
     said, calls = bench.count(bench, pid, [*arguments, *told(bench, job, contender, port, 0)])
     answers = said["tokens"] if job.kind == "streams" else said["all_answers"]
     return calls / answers if calls and answers else None

@@ -14,7 +14,7 @@ from fake import last_line, line
 from processes import BIN, ROOT, free_port, run
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
-from loads import Job  # noqa: E402
+from loads import Job, pace_of, spread_of  # noqa: E402
 from measure import FIRST_MS, measure  # noqa: E402
 from slices import ANSWERED, STREAMED, USED, cost_of, in_turn, put_streams_together, put_together  # noqa: E402
 
@@ -199,3 +199,13 @@ def test_streams_of_one_run_while_nobody_else_is_there():
     said = measure(stage.bench, Job("c", "c", "streams", "", slices=2, connections=1, tokens=1), stage.contenders, 0)
     assert stage.seen == [step for name in "abba" for step in (("begins", name), (None, name), ("ends", name))]
     assert [each["streams"] for each in said] == [2, 2]
+
+
+@pytest.mark.parametrize("streams", [3, 200, 1000, 5000, 9000])
+def test_streams_begin_so_that_no_two_are_in_step(streams):
+    """The backend keeps to the moment at which it was asked, so whoever is asked in step stays in step."""
+    token_ms = pace_of(streams, 50_000)
+    spread_ms = spread_of(streams, token_ms)
+    moments = {spread_ms * index % (token_ms * streams) for index in range(streams)}  # in parts of a millisecond
+    assert len(moments) == streams
+    assert streams / spread_ms <= 2, "that is more than 2,000 a second"
