@@ -194,7 +194,7 @@ static void say_words(struct play *play, const struct words *words)
     play->eval_whole = words->eval_count;
 }
 
-/* tokens:N or tokens:N@MS */
+/* tokens:N, tokens:N@MS or tokens:N@MS+FIRST */
 static void say_tokens(struct play *play, struct slice wish)
 {
     char text[48];
@@ -203,7 +203,9 @@ static void say_tokens(struct play *play, struct slice wish)
     (void)snprintf(text, sizeof text, "%.*s", (int)wish.len, wish.at);
     say_count(play, strtoll(text, &at, 10));
     if (*at == '@')
-        play->token_ms = strtoll(at + 1, NULL, 10);
+        play->token_ms = strtoll(at + 1, &at, 10);
+    if (*at == '+')
+        play->first_token_ms = strtoll(at + 1, NULL, 10);
 }
 
 static bool wish_is_said(struct play *play, struct slice wish)

@@ -314,6 +314,9 @@ def tokens_can_be_paced_by_the_prompt(fake):
     began = time.monotonic()
     post(fake, chat("tokens:6@20"))
     assert 0.09 < time.monotonic() - began < 2
+    began = time.monotonic()
+    post(fake, chat("tokens:2@20+200"))
+    assert 0.21 < time.monotonic() - began < 2
 
 
 @test
