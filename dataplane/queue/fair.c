@@ -406,13 +406,23 @@ static void learn(double *mean, double tokens, unsigned part)
         *mean = 1; /* 0 says that nothing was learned */
 }
 
+/* Who sends long prompts and hangs up before a word has come has had a backend read them all the same. */
+static double cost_of(const struct ticket *ticket, const struct ticket_outcome *outcome)
+{
+    uint64_t prompt = outcome->has_tokens ? outcome->prompt_tokens : 0;
+
+    if (!outcome->has_tokens && !outcome->was_given_up)
+        return 0;
+    if (outcome->was_given_up && prompt < ticket->prompt_tokens)
+        prompt = ticket->prompt_tokens;
+    return (double)prompt + (double)outcome->completion_tokens;
+}
+
 void fair_settle(struct fair *fair, struct ticket *ticket, const struct ticket_outcome *outcome)
 {
-    bool has_tokens = outcome && outcome->has_tokens;
-
     if (ticket->is_charged)
-        correct(fair, ticket, has_tokens ? (double)outcome->prompt_tokens + (double)outcome->completion_tokens : 0);
-    if (has_tokens) {
+        correct(fair, ticket, outcome ? cost_of(ticket, outcome) : 0);
+    if (outcome && outcome->has_tokens) {
         learn(&ticket->user->completion, (double)outcome->completion_tokens, OWN_PART);
         learn(&fair->completion, (double)outcome->completion_tokens, ALL_PART);
     }

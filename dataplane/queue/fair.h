@@ -90,7 +90,8 @@ struct ticket *fair_next(const struct fair *fair, unsigned batch_percent);
 void fair_grant(struct fair *fair, struct ticket *next, unsigned batch_percent);
 /* It found a free slot while nobody waited: not charged, but a round of its own. */
 void fair_grant_free(struct fair *fair, struct ticket *ticket);
-/* Of one that ended: corrects what it was charged, learns. `outcome` NULL: it did not run. */
+/* Of one that ended: corrects what it was charged, learns. `outcome` NULL: it did not run. Given up, it costs the
+ * outcome's completion tokens whether it has tokens or not. */
 void fair_settle(struct fair *fair, struct ticket *ticket, const struct ticket_outcome *outcome);
 
 /* Tokens. */

@@ -205,13 +205,27 @@ static void learn_service(struct queue *queue, const struct ticket_outcome *outc
     atomic_store_explicit(&queue->service_us, mean, memory_order_relaxed);
 }
 
+/* As many as its backend writes in that time, but no more than were expected. */
+static void guess_completion(struct queue *queue, struct ticket *ticket, struct ticket_outcome *outcome)
+{
+    double made = site_speed(queue, ticket->site) * (double)outcome->running_us / 1e6;
+    double most = fair_expects(&queue->fair, ticket) - (double)ticket->prompt_tokens;
+
+    if (made > 0)
+        outcome->completion_tokens = (uint64_t)(made < most ? made : most);
+}
+
 static void end(struct queue *queue, struct ticket *ticket, int64_t now_us)
 {
+    struct ticket_outcome *outcome = &ticket->outcome;
+
     ticket->standing = STANDS_NOWHERE;
-    learn_service(queue, &ticket->outcome);
-    fair_settle(&queue->fair, ticket, &ticket->outcome);
+    if (outcome->was_given_up && outcome->is_unseen && !outcome->has_tokens)
+        guess_completion(queue, ticket, outcome);
+    learn_service(queue, outcome);
+    fair_settle(&queue->fair, ticket, outcome);
     fair_let_go(&queue->fair, ticket->user);
-    site_ends(queue, ticket, &ticket->outcome, now_us);
+    site_ends(queue, ticket, outcome, now_us);
     count_running(queue, -1);
     if (queue->first || waiting_in_line(queue))
         hand_out(queue, now_us);

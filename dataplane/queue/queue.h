@@ -93,7 +93,9 @@ struct slice queue_model(const struct queue *queue);
 enum ticket_state ticket_state(const struct ticket *ticket);
 
 struct ticket_outcome {
-    bool has_tokens; /* false: it did not run, or nothing is known; what it was charged for is paid back */
+    bool has_tokens;   /* else it did not run, or nothing is known: what it was charged for is paid back */
+    bool was_given_up; /* a backend worked on it, and was stopped: it costs the prompt, as estimated, in any case */
+    bool is_unseen;    /* nothing of its answer passes before the end: given up, it costs by the time it ran, too */
     uint64_t prompt_tokens, completion_tokens;
     int64_t running_us; /* from handing over to the end */
 };

@@ -183,6 +183,8 @@ bool sites_can_take(struct queue *queue);
 bool sites_have_other(struct queue *queue, const struct site *site);
 void site_begins(struct queue *queue, struct site *site, struct ticket *ticket, int64_t now_us);
 void site_ends(struct queue *queue, struct ticket *ticket, const struct ticket_outcome *outcome, int64_t now_us);
+/* Completion tokens a second, of one request; 0: not known yet. */
+double site_speed(const struct queue *queue, const struct site *site);
 /* Looks for sites that run fewer at once than their slots. */
 void sites_suspect(struct queue *queue, int64_t now_us);
 

@@ -288,6 +288,11 @@ static void measure(struct queue *queue, struct site *site, const struct ticket_
     view_of(queue, site)->speed = site->speed_tokens / site->speed_us * 1e6;
 }
 
+double site_speed(const struct queue *queue, const struct site *site)
+{
+    return queue->views[site->index].speed;
+}
+
 /* ---- fewer slots than configured? ---- */
 
 static void judge(struct queue *queue, struct site *site)

@@ -179,7 +179,8 @@ void place_look_at_time(struct request *req, int64_t now_ms);
 /* The backend failed it before a byte came: to another one, before all others; with `may_be_same` to the same one where
  * there is no other. False: there is none. */
 bool place_take_again(struct request *req, bool may_be_same);
-void place_give_back(struct request *req);
+/* `was_given_up`: its backend worked on it, and was stopped. */
+void place_give_back(struct request *req, bool was_given_up);
 
 /* heartbeat.c: signs of life to the caller of a stream */
 /* When the next is due; INT64_MAX: never. */

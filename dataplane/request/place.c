@@ -208,10 +208,12 @@ bool place_take_again(struct request *req, bool may_be_same)
     return true;
 }
 
-void place_give_back(struct request *req)
+void place_give_back(struct request *req, bool was_given_up)
 {
     const struct ticket_outcome outcome = {
         .has_tokens = req->record.has_tokens,
+        .was_given_up = was_given_up,
+        .is_unseen = !req->is_stream,
         .prompt_tokens = req->record.prompt_tokens,
         .completion_tokens = req->record.completion_tokens,
         .running_us = clock_us() - req->sent_us,

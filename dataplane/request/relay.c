@@ -29,6 +29,11 @@ static struct request *request_of(struct borrower *borrower)
     return (void *)((char *)borrower - offsetof(struct request, borrower));
 }
 
+static bool is_failed_status(const struct request *req)
+{
+    return req->backend_status && req->backend_status != 200;
+}
+
 /* ---- sending again ---- */
 
 /* The one rule (behaviour.md 2.2): nothing has come from the backend, nothing went to the caller, and it is the first
@@ -123,12 +128,21 @@ static void forget_sent(struct request *req)
     req->reserved_bytes = 0;
 }
 
+/* Not by its backend's fault: the caller left, or it took too long. */
+static bool is_given_up(const struct request *req)
+{
+    return req->upstream && upstream_is_sent(req->upstream) && !is_failed_status(req) &&
+           (!req->client || req->refusal.cause == CAUSE_FIRST_TOKEN);
+}
+
 void relay_give_back(struct request *req, bool is_whole)
 {
+    bool was_given_up = !is_whole && is_given_up(req);
+
     if (req->upstream)
         upstream_give_back(req->upstream, is_whole);
     req->upstream = NULL;
-    place_give_back(req);
+    place_give_back(req, was_given_up);
     forget_sent(req);
 }
 
@@ -139,11 +153,6 @@ static void fail(struct request *req, enum cause cause)
 }
 
 /* ---- the answer ---- */
-
-static bool is_failed_status(const struct request *req)
-{
-    return req->backend_status && req->backend_status != 200;
-}
 
 static void on_head(struct borrower *borrower, const struct http_head *head)
 {
@@ -449,7 +458,7 @@ static void take_whole(struct request *req)
         fail(req, CAUSE_NO_MEMORY);
         return;
     }
-    place_give_back(req); /* whoever has his answer and asks again finds his slot free */
+    place_give_back(req, false); /* whoever has his answer and asks again finds his slot free */
     reply_close(req, 200, "application/json");
     relay_give_back(req, true); /* the caller comes first; where it has all of it, this is done already */
 }

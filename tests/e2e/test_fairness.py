@@ -10,6 +10,7 @@ from wire import wait_for
 
 LENGTHS = (40, 60, 80, 120, 160, 240, 320, 480, 640, 960)
 PROMPT, ENOUGH = 26, 20000  # tokens
+LONG_PROMPT = 20000  # characters
 
 
 @pytest.fixture
@@ -83,3 +84,31 @@ def test_weights_are_met_in_tokens(door):
     parts = {user: spent[user] / sum(spent.values()) / (weight / sum(weights.values())) for user, weight in weights.items()}
     print(dict(spent), {user: round(part, 3) for user, part in parts.items()})
     assert all(0.95 <= part <= 1.05 for part in parts.values()), (spent, parts)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_who_hangs_up_before_the_first_token_has_paid_for_the_prompt(door, stream):
+    """Half the requests are long prompts whose caller leaves as soon as the backend reads them. Each costs as much as all
+    that the other one asks for, so no more than the first two of them come before the last of his."""
+    gateway, fake = door({"leaver": 1, "stayer": 1}, 1)
+    holder = gateway.open_chat("tokens:100000@50", key=key_of("holder"), stream=True)
+    fake.wait_running(1)
+    leaving = {f"leaver-{n}": gateway.open_chat(f"tokens:9@9+60000 id=leaver-{n} {'x' * LONG_PROMPT}", key=key_of("leaver"), stream=stream)
+               for n in range(12)}
+    staying = [gateway.open_chat(f"tokens:10 id=stayer-{n}", key=key_of("stayer")) for n in range(40)]
+    wait_for(lambda: gateway.metric("queue_waiting") == len(leaving) + len(staying), 20, "all of them wait")
+    holder.close()
+
+    def all_who_stay_are_answered():
+        chats = fake.seen()
+        for chat in chats:
+            if chat["outcome"] == "running" and chat.get("id") in leaving:
+                leaving[chat["id"]].close()
+        return sum(chat["outcome"] == "answered" for chat in chats) >= len(staying)
+
+    wait_for(all_who_stay_are_answered, 30, "all of his are answered")
+    begun = [chat["id"] for chat in sorted(fake.seen(), key=lambda chat: chat["started_ms"] or math.inf) if "id" in chat]
+    last = len(begun) - 1 - [chat.startswith("stayer") for chat in reversed(begun)].index(True)
+    assert sum(chat.startswith("leaver") for chat in begun[:last]) <= 2, begun
+    for wire in [*leaving.values(), *staying]:
+        wire.close()

@@ -167,20 +167,35 @@ void stage_enter_again(struct job *job, bool may_be_same)
     stage_read(job->stage);
 }
 
-void stage_leave(struct job *job, bool has_tokens)
+static void leave_with(struct job *job, const struct ticket_outcome *outcome)
 {
     struct stage *stage = job->stage;
-    const struct ticket_outcome outcome = { .has_tokens = has_tokens,
-                                            .prompt_tokens = job->prompt,
-                                            .completion_tokens = job->completion,
-                                            .running_us = stage->now_us - job->granted_us };
 
     *(job->previous ? &job->previous->next : &stage->first) = job->next;
     if (job->next)
         job->next->previous = job->previous;
-    ticket_give_back(job->ticket, &outcome, stage->now_us);
+    ticket_give_back(job->ticket, outcome, stage->now_us);
     free(job);
     stage_read(stage);
+}
+
+void stage_leave(struct job *job, bool has_tokens)
+{
+    const struct ticket_outcome outcome = { .has_tokens = has_tokens,
+                                            .prompt_tokens = job->prompt,
+                                            .completion_tokens = job->completion,
+                                            .running_us = job->stage->now_us - job->granted_us };
+
+    leave_with(job, &outcome);
+}
+
+void stage_give_up(struct job *job, bool is_unseen)
+{
+    const struct ticket_outcome outcome = { .was_given_up = true,
+                                            .is_unseen = is_unseen,
+                                            .running_us = job->stage->now_us - job->granted_us };
+
+    leave_with(job, &outcome);
 }
 
 struct job *stage_next_end(struct stage *stage)

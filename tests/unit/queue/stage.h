@@ -61,6 +61,8 @@ struct job *stage_enter_as(struct stage *stage, unsigned user, unsigned weight, 
 void stage_enter_again(struct job *job, bool may_be_same);
 /* Leaves, and is freed: a running one that has its tokens, any other one without. */
 void stage_leave(struct job *job, bool has_tokens);
+/* A running one that is stopped before a token of it was seen; `is_unseen`: as none of it is before its end. */
+void stage_give_up(struct job *job, bool is_unseen);
 /* Reads all letters. */
 void stage_read(struct stage *stage);
 /* The running job that ends first; NULL: none runs. */

@@ -294,6 +294,52 @@ TEST(what_was_charged_too_much_is_paid_back)
     stage_close(&stage);
 }
 
+/* How many of the first user's jobs run for each of the second one's, whose every job is given up after `part` of it.
+ */
+static double turns_to_one(uint64_t prompt, uint64_t completion, double part, bool is_unseen)
+{
+    struct stage stage;
+    double turns[2] = { 0, 0 };
+
+    stage_open(&stage, 1, 1);
+    for (unsigned i = 0; i < 20; i++) { /* so that speed and length are known */
+        (void)stage_enter(&stage, 0, 1, 100, 100);
+        stage_end_one(&stage);
+    }
+    for (unsigned i = 0; i < 400; i++) {
+        (void)stage_enter(&stage, 0, 1, 100, 100);
+        (void)stage_enter(&stage, 1, 1, prompt, completion);
+    }
+    for (unsigned i = 0; i < 300; i++) {
+        struct job *job = stage_next_end(&stage);
+        turns[job->user]++;
+        if (job->user == 0) {
+            stage_end_one(&stage);
+            continue;
+        }
+        stage.now_us += (int64_t)((double)(job->ends_us - stage.now_us) * part);
+        stage_give_up(job, is_unseen);
+    }
+    stage_send_all_home(&stage);
+    stage_close(&stage);
+    return turns[0] / turns[1];
+}
+
+TEST(who_hangs_up_before_the_first_token_has_paid_for_the_prompt)
+{
+    double turns = turns_to_one(8000, 100, 0.5, false); /* estimated as 4000, and the other one's cost 200 */
+
+    CHECK(turns > 15 && turns < 25);
+}
+
+TEST(who_hangs_up_before_an_answer_that_comes_whole_has_paid_for_the_time_it_ran)
+{
+    double late = turns_to_one(0, 100, 0.9, true), soon = turns_to_one(0, 100, 0.1, true);
+
+    CHECK(late > 0.4 && late < 0.6); /* 90 of the 100 that are expected, and the other one's cost 200 */
+    CHECK(soon < 0.1);
+}
+
 TEST(batch_has_its_percentage_of_the_grants_while_interactive_ones_wait_and_all_when_none_does)
 {
     for (unsigned percent = 1; percent <= 50; percent += 7) {

@@ -252,7 +252,9 @@ TEST(people_are_told_who_waits_by_numbers_and_what_each_backend_does)
                                    NULL);
     struct queues *queues = queues_new();
     struct queue *x = queues_find(queues, SLICE("x:latest"));
-    const struct ticket_outcome outcome = { true, 10, 90, 3000000 };
+    const struct ticket_outcome outcome = {
+        .has_tokens = true, .prompt_tokens = 10, .completion_tokens = 90, .running_us = 3000000
+    };
     struct ticket *tickets[3];
     struct text out;
 
