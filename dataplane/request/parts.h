@@ -165,7 +165,7 @@ bool admit_has_fresh_lists(struct request *req);
 /* sent.c */
 /* For the backend that is known by now. False: no memory. */
 bool sent_write_head(struct request *req);
-/* It will lie for a while: in no more memory than it takes. */
+/* It will lie for a while: if it is small, as most are, in no more memory than it takes. */
 void sent_tighten(struct request *req);
 
 /* place.c: rows 15 and 16: the place in the queue, then the slot */

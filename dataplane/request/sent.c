@@ -9,6 +9,9 @@
 
 /* Of a head all but the backend's authority: 106 bytes with the longest length. */
 enum { HEAD_FRAME = 112 };
+/* Bytes of a body that is worth copying to save the room around it. A larger one would keep the worker's other requests
+ * waiting, for milliseconds; and of its room hardly more than what was written is memory at all, which is reserved. */
+enum { MOST_COPIED = 64 << 10 };
 
 static void copy_wiped(struct request *req, struct text *into, unsigned room)
 {
@@ -46,6 +49,8 @@ static unsigned room_for_heads(const struct fleet *fleet)
 
 void sent_tighten(struct request *req)
 {
+    if (req->sent.len > MOST_COPIED)
+        return;
     (void)move_behind(req, room_for_heads(req->fleet));
 }
 
