@@ -18,9 +18,9 @@ struct choice {
 };
 
 static const char *const why_texts[ROUTE_WHYS] = {
-    [ROUTE_NOBODY] = "no backend can take it",      [ROUTE_ALL_BUSY] = "all slots are taken",
-    [ROUTE_ONLY] = "the only one with a free slot", [ROUTE_AFFINITY] = "the conversation's own",
-    [ROUTE_BETTER] = "the better of two",           [ROUTE_STANDBY] = "standby: no other can take it",
+    [ROUTE_NOBODY] = "no backend can take it", [ROUTE_ALL_BUSY] = "all slots are taken",
+    [ROUTE_ONLY] = "the only candidate",       [ROUTE_AFFINITY] = "the conversation's own",
+    [ROUTE_BETTER] = "the better of two",      [ROUTE_STANDBY] = "standby: no other can take it",
 };
 
 const char *route_why_text(enum route_why why)
@@ -240,6 +240,17 @@ static void explain_site(const struct choice *choice, unsigned i, struct text *o
     text_printf(out, "weight %u, score %.4f\n", site->weight, route_score(site, choice->usual_speed));
 }
 
+/* It has room, and is not asked: others are only busy. */
+static bool has_free_standby(const struct choice *choice)
+{
+    for (unsigned i = 0; i < choice->count; i++) {
+        const struct route_site *site = &choice->sites[i];
+        if (site->weight == 0 && !choice->is_standby && site->can_take && site->running < site->slots)
+            return true;
+    }
+    return false;
+}
+
 void route_explain(const struct route_site *sites, unsigned count, const struct route_wish *wish, uint64_t chance,
                    struct text *out)
 {
@@ -252,7 +263,9 @@ void route_explain(const struct route_site *sites, unsigned count, const struct 
         explain_site(&choice, i, out);
     chosen = route_choose(sites, count, wish, chance, &why);
     if (chosen == ROUTE_NONE)
-        text_printf(out, "  now: none, %s\n", route_why_text(why));
+        text_printf(out, "  now: none, %s\n",
+                    why == ROUTE_ALL_BUSY && has_free_standby(&choice) ? "all slots but a standby's are taken"
+                                                                       : route_why_text(why));
     else
         text_printf(out, "  now: %s, %s\n", sites[chosen].name, route_why_text(why));
 }

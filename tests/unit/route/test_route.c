@@ -264,6 +264,38 @@ TEST(people_are_told_each_candidate_its_score_and_what_would_be_chosen)
               "0.0250\n"
               "  gone: takes none, model not known to be loaded, 0 of 1 slots, speed not known yet, weight 1, score "
               "0.0250\n"
-              "  now: gpu1, the only one with a free slot\n");
+              "  now: gpu1, the only candidate\n");
     text_release(&out);
+}
+
+/* The last line that people are told. */
+static void check_now(const struct route_site *sites, unsigned count, const char *wanted)
+{
+    const char *now;
+    struct text out;
+
+    text_init(&out, 4096);
+    route_explain(sites, count, &any, 1, &out);
+    now = strstr(text_string(&out), "  now: ");
+    CHECK(now);
+    CHECK_STR(now, strlen(now), wanted);
+    text_release(&out);
+}
+
+TEST(people_are_told_nothing_of_slots_that_a_standby_belies)
+{
+    struct route_site sites[] = { site("gpu1", 1, 1, 1), site("gpu2", 1, 1, 1), site("spare", 0, 1, 0) };
+
+    check_now(sites, 2, "  now: none, all slots are taken\n");
+    check_now(sites, 3, "  now: none, all slots but a standby's are taken\n");
+    sites[1].running = 0;
+    check_now(sites, 3, "  now: gpu2, the only candidate\n");
+    sites[2].running = 1;
+    check_now(sites, 3, "  now: gpu2, the only candidate\n");
+    sites[1].running = 1;
+    check_now(sites, 3, "  now: none, all slots are taken\n");
+    sites[0].can_take = sites[1].can_take = false;
+    check_now(sites, 3, "  now: none, all slots are taken\n");
+    sites[2].running = 0;
+    check_now(sites, 3, "  now: spare, standby: no other can take it\n");
 }
