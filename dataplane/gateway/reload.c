@@ -27,6 +27,7 @@ void reload_tell_queues(struct gateway *gateway, const struct settings *settings
 {
     const struct queue_rules rules = {
         .max_waiting = settings->max_waiting,
+        .max_waiting_batch = (unsigned)((uint64_t)settings->max_waiting * settings->max_waiting_batch_percent / 100),
         .max_waiting_per_user = settings->max_waiting_per_user,
         .batch_percent = settings->batch_percent,
         .slow_start_us = settings->slow_start_ms * 1000,

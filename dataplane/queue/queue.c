@@ -133,6 +133,13 @@ static void refuse(struct ticket *ticket, enum ticket_state state)
     ticket_decide(ticket, state);
 }
 
+/* Batch has not all of the places, so that interactive ones find some however much it asks for. */
+static bool is_full(const struct queue *queue, enum queue_class class)
+{
+    return waiting_in_line(queue) >= queue->rules.max_waiting ||
+           (class == QUEUE_BATCH && queue->fair.lanes[QUEUE_BATCH].waiting >= queue->rules.max_waiting_batch);
+}
+
 static void stand_in_line(struct queue *queue, struct ticket *ticket, int64_t now_us)
 {
     const struct share *shares = ticket->user->shares;
@@ -142,7 +149,7 @@ static void stand_in_line(struct queue *queue, struct ticket *ticket, int64_t no
         refuse(ticket, TICKET_USER_FULL);
         return;
     }
-    if (waiting_in_line(queue) >= queue->rules.max_waiting) {
+    if (is_full(queue, ticket->class)) {
         refuse(ticket, TICKET_FULL);
         return;
     }

@@ -31,6 +31,7 @@ enum queue_class { QUEUE_INTERACTIVE, QUEUE_BATCH, QUEUE_CLASSES };
 
 struct queue_rules {
     unsigned max_waiting;          /* a model */
+    unsigned max_waiting_batch;    /* of these, of class batch */
     unsigned max_waiting_per_user; /* the same of one user */
     unsigned batch_percent;        /* of the grants, while interactive ones wait as well */
     int64_t slow_start_us;         /* from a backend's recovery until it has all its slots */

@@ -240,6 +240,9 @@ static const struct conf_row rows[] = {
       .help = "requests that may wait for one model" },
     { "max_waiting_per_user", CONF_COUNT, SETTING(max_waiting_per_user), "100", 1, 1000000, .is_live = true,
       .help = "the same of one user (a person of a delegate key)" },
+    { "max_waiting_batch_percent", CONF_COUNT, SETTING(max_waiting_batch_percent), "50", 1, 99, .is_live = true,
+      .help = "how many in a hundred of max_waiting, rounded down, may be of keys of class batch: the rest is kept for "
+              "interactive ones" },
     { "batch_percent", CONF_COUNT, SETTING(batch_percent), "10", 1, 50, .is_live = true,
       .help = "how many in a hundred go to keys of class batch while interactive ones wait as well" },
     { "session_header", CONF_OWN, SETTING(session_header), "X-Session-Id", 1, HEADER_MAX_BYTES, .read = header_read,

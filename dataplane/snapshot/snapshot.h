@@ -80,6 +80,7 @@ struct settings {
 
     int64_t queue_timeout_ms;
     unsigned max_waiting, max_waiting_per_user; /* of one model */
+    unsigned max_waiting_batch_percent;         /* of max_waiting */
     unsigned batch_percent;                     /* of the grants, while interactive ones wait as well */
     int64_t slow_start_ms, warm_timeout_ms;
     const char *session_header; /* X-Session-Id: names the conversation */

@@ -86,6 +86,7 @@ backends:
   - { name: leaving, url: http://gpu3, drain: true }
 """,
     "a queue": AUTH_OFF + "queue_timeout: 10ms\nmax_waiting: 1\nmax_waiting_per_user: 1\nbatch_percent: 50\n"
+               "max_waiting_batch_percent: 99\n"
                "slow_start: 0s\nwarm_timeout: 10m\nsession_header: X-OpenWebUI-Chat-Id\n",
     "a key with weight": "ollama_api: http://localhost:11434\n"
                          "auth: { valid_keys: [{ key: nightly, weight: 1000, class: batch }] }\n",
@@ -199,7 +200,8 @@ DEFAULTS = {
     "max_line_bytes": "64 ?MiB|67108864", "head_timeout": "10s", "body_timeout": "60s|1m",
     "idle_timeout": "120s|2m", "write_timeout": "60s|1m", "connect_timeout": "3s", "first_token_timeout": "300s|5m",
     "stream_idle_timeout": "120s|2m", "queue_timeout": "120s|2m", "max_waiting": "1000", "max_waiting_per_user": "100",
-    "batch_percent": "10", "slow_start": "10s", "warm_timeout": "300s|5m", "session_header": "X-Session-Id",
+    "max_waiting_batch_percent": "50", "batch_percent": "10",
+    "slow_start": "10s", "warm_timeout": "300s|5m", "session_header": "X-Session-Id",
     "backends": "ollama_api", "drain_timeout": "30s", "drain_delay": "0s?", "linger_timeout": "2s",
     "heartbeat_interval": "10s", "commit_after": "10s",
 }

@@ -108,6 +108,21 @@ def test_a_full_queue_says_when_to_come_back(door, ollama):
     assert [wire.answer().status for wire in waiting] == [200, 200]
 
 
+def test_batch_fills_its_part_of_the_queue_and_people_find_the_rest(door, ollama):
+    gateway = door(max_waiting=5, max_waiting_batch_percent=40)
+    holder = hold(gateway, ollama)
+    waiting = [ask(gateway, "night") for _ in range(2)]
+    wait_waiting(gateway, 2, **{"class": "batch"})
+    refused = ask(gateway, "night").answer()
+    assert (refused.status, refused.code) == (503, "queue_full")
+    assert 1 <= int(refused.header("Retry-After")) <= 600
+    waiting += [ask(gateway, user) for user in ("alice", "bob", "alice")]
+    wait_waiting(gateway, 3, **{"class": "interactive"})
+    assert ask(gateway, "bob").answer().code == "queue_full"
+    holder.close()
+    assert [wire.answer().status for wire in waiting] == [200] * 5
+
+
 def test_one_user_fills_his_share_and_not_the_queue(door, ollama):
     gateway = door(max_waiting_per_user=2)
     holder = hold(gateway, ollama)

@@ -19,7 +19,10 @@ void stage_open(struct stage *stage, unsigned sites, unsigned slots)
     *stage = (struct stage){
         .queues = queues_new(),
         .sites = sites,
-        .rules = { .max_waiting = UINT_MAX, .max_waiting_per_user = UINT_MAX, .batch_percent = 20 },
+        .rules = { .max_waiting = UINT_MAX,
+                   .max_waiting_batch = UINT_MAX,
+                   .max_waiting_per_user = UINT_MAX,
+                   .batch_percent = 20 },
         .now_us = 1000000,
         .chance = 88172645463325252u,
     };

@@ -5,9 +5,11 @@
 #include "queue_parts.h"
 #include "snapshot.h"
 
-static const struct queue_rules rules = {
-    .max_waiting = 100, .max_waiting_per_user = 100, .batch_percent = 20, .slow_start_us = 10000000
-};
+static const struct queue_rules rules = { .max_waiting = 100,
+                                          .max_waiting_batch = 100,
+                                          .max_waiting_per_user = 100,
+                                          .batch_percent = 20,
+                                          .slow_start_us = 10000000 };
 enum { START_US = 5000000 };
 
 static void on_ring(void *arg)

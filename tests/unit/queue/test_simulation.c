@@ -134,19 +134,21 @@ static void check_grant(struct job *granted)
 
 static void check_refusal(const struct stage *stage, const struct job *refused)
 {
-    unsigned in_line = 0, of_user = 0;
+    unsigned in_line = 0, of_user = 0, of_batch = 0;
     bool has_any = false;
 
     for (const struct job *job = stage->first; job; job = job->next) {
         bool waits = ticket_state(job->ticket) == TICKET_WAITING && job->ticket->standing == STANDS_IN_LINE;
         in_line += waits;
         of_user += waits && job->user == refused->user;
+        of_batch += waits && job->class == QUEUE_BATCH;
     }
     for (unsigned i = 0; i < stage->sites; i++)
         has_any |= may_take(stage, i);
     switch (ticket_state(refused->ticket)) {
     case TICKET_FULL:
-        HOLDS(in_line >= stage->rules.max_waiting);
+        HOLDS(in_line >= stage->rules.max_waiting ||
+              (refused->class == QUEUE_BATCH && of_batch >= stage->rules.max_waiting_batch));
         break;
     case TICKET_USER_FULL:
         HOLDS(of_user >= stage->rules.max_waiting_per_user);
@@ -317,6 +319,7 @@ static void play(unsigned long long its_seed)
     stage.chance = its_seed * 0x9e3779b97f4a7c15u | 1;
     stage.queue->chance = stage_draw(&stage) | 1;
     stage.rules = (struct queue_rules){ .max_waiting = 1 + stage_pick(&stage, MOST_WAITING),
+                                        .max_waiting_batch = stage_pick(&stage, MOST_WAITING),
                                         .max_waiting_per_user = 1 + stage_pick(&stage, MOST_WAITING / 2),
                                         .batch_percent = 1 + stage_pick(&stage, 99) };
     stage.sites = 1 + stage_pick(&stage, STAGE_SITES / 2);

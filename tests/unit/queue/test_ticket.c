@@ -53,9 +53,29 @@ TEST(more_than_may_wait_are_refused_in_all_and_of_one_user)
     CHECK_EQ(ticket_state(stage_enter(&stage, 2, 1, 10, 100)->ticket), TICKET_WAITING);
     CHECK_EQ(ticket_state(stage_enter(&stage, 3, 1, 10, 100)->ticket), TICKET_WAITING);
     CHECK_EQ(ticket_state(stage_enter(&stage, 4, 1, 10, 100)->ticket), TICKET_FULL);
+    CHECK_EQ(ticket_state(stage_enter_as(&stage, 4, 1, QUEUE_BATCH, 0, 10, 100)->ticket), TICKET_FULL);
     CHECK_EQ(stage_count(&stage, TICKET_WAITING), 5);
     stage_end_one(&stage);
     CHECK_EQ(ticket_state(stage_enter(&stage, 4, 1, 10, 100)->ticket), TICKET_WAITING);
+    stage_send_all_home(&stage);
+    stage_close(&stage);
+}
+
+TEST(batch_fills_its_part_of_the_places_and_not_those_of_others)
+{
+    struct stage stage;
+
+    stage_open(&stage, 1, 1);
+    stage.rules.max_waiting = 5;
+    stage.rules.max_waiting_batch = 2;
+    stage_look(&stage);
+    (void)stage_enter(&stage, 1, 1, 10, 100);
+    for (unsigned user = 2; user < 4; user++)
+        CHECK_EQ(ticket_state(stage_enter_as(&stage, user, 1, QUEUE_BATCH, 0, 10, 100)->ticket), TICKET_WAITING);
+    CHECK_EQ(ticket_state(stage_enter_as(&stage, 4, 1, QUEUE_BATCH, 0, 10, 100)->ticket), TICKET_FULL);
+    for (unsigned user = 4; user < 7; user++)
+        CHECK_EQ(ticket_state(stage_enter(&stage, user, 1, 10, 100)->ticket), TICKET_WAITING);
+    CHECK_EQ(ticket_state(stage_enter(&stage, 7, 1, 10, 100)->ticket), TICKET_FULL);
     stage_send_all_home(&stage);
     stage_close(&stage);
 }

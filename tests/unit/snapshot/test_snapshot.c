@@ -204,7 +204,8 @@ TEST(what_a_reload_cannot_change_is_named)
                            "auth: {valid_keys: [other], header_key: X-B}\nrate_limit: {max_requests: 5}\n"
                            "backends: [{name: a, url: http://gpu2}]\nlog_level: debug\nmax_connections: 5\n"
                            "models: {a: {}}\nqueue_timeout: 1s\nmax_waiting: 1\nmax_waiting_per_user: 1\n"
-                           "batch_percent: 1\nslow_start: 0s\nwarm_timeout: 1s\nsession_header: X-B2\n");
+                           "max_waiting_batch_percent: 1\nbatch_percent: 1\nslow_start: 0s\nwarm_timeout: "
+                           "1s\nsession_header: X-B2\n");
         else
             (void)snprintf(after, sizeof after, "auth: {valid_keys: [k]}\n%s", rows[i].after);
         (void)snprintf(before, sizeof before, "auth: {valid_keys: [k]}\n%s", rows[i].before);
