@@ -236,9 +236,12 @@ const struct listing *fleet_find(const struct fleet *fleet, struct slice normali
 bool fleet_names(const struct fleet *fleet, struct slice normalised);
 /* All of them as one list, counted for the caller; NULL: no list has come yet, or no memory. */
 struct catalog *fleet_catalog(const struct fleet *fleet);
-/* Is a name that they do not list one that nobody has? Some backend lives, and every one that does has told its list.
- */
-bool fleet_knows_models(const struct fleet *fleet);
+/* Is number i configured for that model by its name, and has told no list yet that would say otherwise? It may be away,
+ * but whoever asks for the model is to meet it, and nobody else. */
+bool fleet_expects(const struct fleet *fleet, size_t i, struct slice normalised);
+/* Is a name that they do not list one that nobody has? Some backend lives, every one that does has told its list, and
+ * none that is away is expected to have it. */
+bool fleet_knows_models(const struct fleet *fleet, struct slice normalised);
 /*
  * Ready: some backend takes callers, and does not drain. *ret_is_starting: none has taken any yet, and not all of those
  * that do not drain are away.

@@ -27,19 +27,32 @@ bool fleet_names(const struct fleet *fleet, struct slice normalised)
     return false;
 }
 
-bool fleet_knows_models(const struct fleet *fleet)
+static bool has_list(struct backend *backend)
+{
+    struct catalog *catalog = backend_catalog(backend);
+    bool has = catalog != NULL;
+
+    (void)catalog_unref(catalog);
+    return has;
+}
+
+bool fleet_expects(const struct fleet *fleet, size_t i, struct slice normalised)
+{
+    const struct fleet_rule *rule = &fleet->rules[i];
+
+    return rule->model_count && fleet_rule_is_for(rule, normalised) && !has_list(fleet->backends[i]);
+}
+
+bool fleet_knows_models(const struct fleet *fleet, struct slice normalised)
 {
     bool knows_some = false;
 
     for (size_t i = 0; i < fleet->count; i++) {
-        struct catalog *catalog;
-        bool is_known;
+        if (fleet_expects(fleet, i, normalised))
+            return false;
         if (!backend_is_closed(fleet->backends[i]))
             continue;
-        catalog = backend_catalog(fleet->backends[i]);
-        is_known = catalog != NULL;
-        (void)catalog_unref(catalog);
-        if (!is_known)
+        if (!has_list(fleet->backends[i]))
             return false;
         knows_some = true;
     }

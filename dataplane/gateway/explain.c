@@ -44,7 +44,7 @@ static enum offer offer_of(const struct fleet *fleet, size_t i, struct slice nam
 static bool is_offered(const struct fleet *fleet, struct slice name)
 {
     for (size_t i = 0; i < fleet->count; i++)
-        if (offer_of(fleet, i, name) == OFFERED)
+        if (offer_of(fleet, i, name) == OFFERED || fleet_expects(fleet, i, name))
             return true;
     return false;
 }

@@ -54,18 +54,27 @@ static void see(struct sight *sight, struct fleet *fleet, size_t i, const struct
     };
 }
 
-/* Where one has the model, only those that have it are asked; where none is known to, any may be: it answers for
- * itself. */
+enum having { HAS_NOT, IS_EXPECTED, HAS };
+
+static enum having having_of(const struct fleet *fleet, size_t i, struct slice model)
+{
+    if (fleet_rule_is_for(&fleet->rules[i], model) && lists(fleet->backends[i], model))
+        return HAS;
+    return fleet_expects(fleet, i, model) ? IS_EXPECTED : HAS_NOT;
+}
+
+/* Where one has the model, only those that have it are asked; else those that are configured for it and have told no
+ * list yet, away or not; where there are none of these either, any may be: it answers for itself. */
 static void leave_out_others(struct look *look, struct fleet *fleet, struct slice model)
 {
-    bool has[ROUTE_MAX_SITES], has_any = false;
+    enum having having[ROUTE_MAX_SITES], most = HAS_NOT;
 
     for (unsigned i = 0; i < look->count; i++) {
-        has[i] = fleet_rule_is_for(&fleet->rules[i], model) && lists(fleet->backends[i], model);
-        has_any |= has[i];
+        having[i] = having_of(fleet, i, model);
+        most = having[i] > most ? having[i] : most;
     }
-    for (unsigned i = 0; i < look->count && has_any; i++)
-        look->sights[i].may &= has[i];
+    for (unsigned i = 0; i < look->count; i++)
+        look->sights[i].may &= having[i] == most;
 }
 
 struct look *look_new(struct fleet *fleet, const struct queue_rules *rules, struct slice model, int64_t now_us)

@@ -172,10 +172,11 @@ static bool choose_model(struct request *req, struct slice normalised, struct ch
             return false;
         }
         /*
-         * A backend that lives but lists nothing is asked itself; one that does not live is row 16's. A list may have
+         * A backend that lives but lists nothing is asked itself; one that does not live is row 16's, and so is a model
+         * that only such a one is configured for. A list may have
          * come since we looked: the look that a refusal stands on is one into lists that were all there before it.
          */
-        if (!ret_choice->listing && fleet_knows_models(req->fleet) &&
+        if (!ret_choice->listing && fleet_knows_models(req->fleet, normalised) &&
             !(ret_choice->listing = find_listing(req, normalised))) {
             (void)refuse_unknown(req);
             return false;

@@ -128,6 +128,15 @@ static enum verdict refuse_unknown(struct request *req)
     return AGAIN;
 }
 
+/* Nobody lists it, but it may well exist. */
+static bool is_away(const struct request *req, struct slice wanted)
+{
+    for (size_t i = 0; !req->snapshot->has_models && i < req->fleet->count; i++)
+        if (fleet_expects(req->fleet, i, wanted))
+            return !model_name_is_cloud(wanted) && (!req->key || key_may_use(req->key, wanted));
+    return false;
+}
+
 enum verdict models_show(struct request *req)
 {
     struct shown shown = { 0 };
@@ -142,6 +151,8 @@ enum verdict models_show(struct request *req)
                find_shown(req, text_slice(&normalised), &shown);
     if (!is_found && !req->snapshot->has_models && req->piece.len && !admit_has_fresh_lists(req))
         return WAIT;
+    if (!is_found && is_away(req, text_slice(&normalised)))
+        return request_refuse(req, CAUSE_BACKEND_DOWN);
     if (!is_found)
         return refuse_unknown(req);
     if (!may_answer(req))

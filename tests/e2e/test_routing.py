@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from gateway import MODEL
+from gateway import MODEL, PROGRAM
+from processes import run
 from wire import wait_for
 
 OTHER = "other:7b"
@@ -39,6 +40,26 @@ def occupy(gateway, fakes, count):
     wires = [ask(gateway, "tokens:100000@50", f"hold{n}", stream=True) for n in range(count)]
     wait_for(lambda: sum(fake.stats()["running"] for fake in fakes.values()) == count, 10, f"{count} running")
     return wires
+
+
+def test_a_model_whose_only_backend_is_away_from_the_start_is_not_unknown(start_fake, start_gateway):
+    here, away = start_fake(), start_fake()
+    away.set(models=[{"name": OTHER, "capabilities": ["completion"]}])
+    away.kill()
+    gateway = start_gateway(here, ollama_api=None, backends=[{"name": "gpu1", "url": here.url},
+                                                             {"name": "gpu2", "url": away.url, "models": [OTHER]}])
+    wait_for(lambda: gateway.metric("backend_up", backend="gpu1") == 1 and "gives no sign of life" in gateway.errors)
+    for answer in (gateway.chat(model=OTHER), gateway.get(f"/v1/models/{OTHER}")):
+        assert (answer.status, answer.code) == (503, "backend_unavailable")
+    for answer in (gateway.chat(model="no-such:7b"), gateway.get("/v1/models/no-such:7b")):
+        assert (answer.status, answer.code) == (404, "model_not_found")
+    assert [chat["body_json"]["model"] for chat in here.seen()] == []
+    assert gateway.chat().status == 200
+    told = run([PROGRAM, "--explain", OTHER, "--config", gateway.config_path]).stdout
+    assert "now: none, no backend can take it" in told and "gpu2 takes none: it does not answer" in told, told
+    away.start()
+    away.set(models=[{"name": OTHER, "capabilities": ["completion"]}])
+    wait_for(lambda: gateway.chat(model=OTHER).status == 200, 15)
 
 
 def test_free_slots_of_all_backends_are_used(fleet):

@@ -129,6 +129,33 @@ TEST(only_backends_that_have_the_model_are_asked_and_all_when_none_is_known_to)
     (void)fleet_unref(fleet);
 }
 
+TEST(a_model_whose_backend_has_yet_to_tell_its_list_is_not_asked_of_another_one)
+{
+    struct fleet *fleet = fleet_of("  - {name: a, url: 'http://127.0.0.1:1', slots: 1}\n"
+                                   "  - {name: b, url: 'http://127.0.0.1:2', slots: 1, models: [z]}\n",
+                                   NULL);
+    struct queues *queues = queues_new();
+    struct queue *z;
+    struct ticket *tickets[3];
+
+    list_models(fleet->backends[0], "y");
+    atomic_store(&fleet->backends[1]->breaker, BREAKER_OPEN);
+    queues_know(queues, fleet, &rules, START_US);
+    z = queues_find(queues, SLICE("z:latest"));
+    tickets[0] = take(z, START_US);
+    CHECK_EQ(ticket_state(tickets[0]), TICKET_NO_BACKEND);
+    atomic_store(&fleet->backends[1]->breaker, BREAKER_CLOSED);
+    tickets[1] = take(z, START_US);
+    CHECK(strcmp(backend_of(tickets[1]), "b") == 0);
+    list_models(fleet->backends[1], "y"); /* it has not: whoever may be asked answers for itself */
+    queues_look(queues, START_US);
+    tickets[2] = take(z, START_US);
+    CHECK(strcmp(backend_of(tickets[2]), "a") == 0);
+    give_back(tickets, 3);
+    queues_free(queues);
+    (void)fleet_unref(fleet);
+}
+
 TEST(a_backend_that_has_just_recovered_gets_its_slots_little_by_little)
 {
     struct fleet *fleet = fleet_of("  - {name: a, url: 'http://127.0.0.1:1', slots: 10}\n", NULL);
