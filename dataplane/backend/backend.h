@@ -234,6 +234,13 @@ struct fleet *fleet_unref(struct fleet *fleet);
 const struct listing *fleet_find(const struct fleet *fleet, struct slice normalised, struct catalog **ret_catalog);
 /* Is it configured for one of the backends, by its name? */
 bool fleet_names(const struct fleet *fleet, struct slice normalised);
+/*
+ * What it can do may differ between the backends that list it and do not drain; one that does not say can all. Of these
+ * capabilities, those that the one lacks which lacks fewest: 0 where one has them all, or none lists it.
+ */
+unsigned fleet_lacks(const struct fleet *fleet, struct slice normalised, unsigned needs);
+/* Wherever it may come to, are they there? */
+bool fleet_all_can(const struct fleet *fleet, struct slice normalised, unsigned needs);
 /* All of them as one list, counted for the caller; NULL: no list has come yet, or no memory. */
 struct catalog *fleet_catalog(const struct fleet *fleet);
 /* Is number i configured for that model by its name, and has told no list yet that would say otherwise? It may be away,

@@ -59,6 +59,47 @@ bool fleet_knows_models(const struct fleet *fleet, struct slice normalised)
     return knows_some;
 }
 
+/* Which of these it cannot do with that model there. False: nobody may ask that one for it, or it does not list it. */
+static bool lacks(const struct fleet *fleet, size_t i, struct slice normalised, unsigned needs, unsigned *ret_lacks)
+{
+    struct catalog *catalog;
+    const struct listing *listing;
+
+    if (fleet->rules[i].drains || !fleet_rule_is_for(&fleet->rules[i], normalised))
+        return false;
+    catalog = backend_catalog(fleet->backends[i]);
+    listing = catalog_find(catalog, normalised);
+    if (listing)
+        *ret_lacks = listing->has_capabilities ? needs & ~listing->capabilities : 0;
+    (void)catalog_unref(catalog);
+    return listing;
+}
+
+unsigned fleet_lacks(const struct fleet *fleet, struct slice normalised, unsigned needs)
+{
+    unsigned least = 0, lacking;
+    bool has_any = false;
+
+    for (size_t i = 0; i < fleet->count; i++) {
+        if (!lacks(fleet, i, normalised, needs, &lacking))
+            continue;
+        if (!has_any || __builtin_popcount(lacking) < __builtin_popcount(least))
+            least = lacking;
+        has_any = true;
+    }
+    return least;
+}
+
+bool fleet_all_can(const struct fleet *fleet, struct slice normalised, unsigned needs)
+{
+    unsigned lacking;
+
+    for (size_t i = 0; i < fleet->count; i++)
+        if (lacks(fleet, i, normalised, needs, &lacking) && lacking)
+            return false;
+    return true;
+}
+
 /* False: no memory. */
 static bool add_offered(struct catalog *all, const struct fleet_rule *rule, const struct catalog *catalog)
 {

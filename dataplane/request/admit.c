@@ -95,7 +95,8 @@ static enum verdict refuse_too_long(struct request *req, uint64_t cap, uint64_t 
 
 struct choice {
     const struct model *rule;      /* of `models:`; NULL: none */
-    const struct listing *listing; /* as the backend lists it; NULL: it does not, or its list is not known */
+    struct slice name;             /* as backends list it, normalised */
+    const struct listing *listing; /* as one of them does; NULL: none does, or their lists are not known */
 };
 
 static enum verdict refuse_unknown(struct request *req)
@@ -121,25 +122,40 @@ static void apply_think_default(struct request *req, const struct choice *choice
         think = choice->rule->think;
     if (req->inference->think != THINK_AS_MODEL || think == THINK_UNSET)
         return;
-    if (think == THINK_ON && choice->listing && choice->listing->has_capabilities &&
-        !(choice->listing->capabilities & CAN_THINK))
+    if (think == THINK_ON && choice->listing && !fleet_all_can(req->fleet, choice->name, CAN_THINK))
         return; /* a default is no demand */
     req->inference->think = think == THINK_ON ? THINK_YES : THINK_NO;
 }
 
-/* True when refused. */
-static bool lacks_capability(struct request *req, const struct listing *listing, enum verdict *ret_verdict)
+static unsigned needs_of(const struct inference *inference)
 {
-    const struct inference *inference = req->inference;
-    unsigned can = listing && listing->has_capabilities ? listing->capabilities : ~0u;
+    return CAN_COMPLETE | (inference->tools ? CAN_TOOLS : 0u) | (inference->image_count ? CAN_SEE : 0u) |
+           (inference->think != THINK_AS_MODEL && inference->think != THINK_NO ? CAN_THINK : 0u);
+}
 
-    if (!(can & CAN_COMPLETE))
+/* One backend that can do it is enough. Almost always that is the first one. */
+static unsigned lacking_of(const struct request *req, const struct choice *choice)
+{
+    const struct listing *listing = choice->listing;
+    unsigned needs = needs_of(req->inference);
+
+    if (!listing || !listing->has_capabilities || (listing->capabilities & needs) == needs)
+        return 0;
+    return fleet_lacks(req->fleet, choice->name, needs);
+}
+
+/* True when refused. */
+static bool lacks_capability(struct request *req, const struct choice *choice, enum verdict *ret_verdict)
+{
+    unsigned lacks = lacking_of(req, choice);
+
+    if (lacks & CAN_COMPLETE)
         *ret_verdict = refuse_unsupported(req, SLICE("this model does not support chat"), SLICE("model"));
-    else if (inference->tools && !(can & CAN_TOOLS))
+    else if (lacks & CAN_TOOLS)
         *ret_verdict = refuse_unsupported(req, SLICE("this model does not support tools"), SLICE("tools"));
-    else if (inference->image_count && !(can & CAN_SEE))
+    else if (lacks & CAN_SEE)
         *ret_verdict = refuse_unsupported(req, SLICE("this model does not support images"), SLICE("messages"));
-    else if (inference->think != THINK_AS_MODEL && inference->think != THINK_NO && !(can & CAN_THINK))
+    else if (lacks & CAN_THINK)
         *ret_verdict =
             refuse_unsupported(req, SLICE("this model does not support thinking"), SLICE("reasoning_effort"));
     else
@@ -164,7 +180,7 @@ static bool choose_model(struct request *req, struct slice normalised, struct ch
         return false;
     }
     if (ret_choice->rule) {
-        ret_choice->listing = find_listing(req, slice_of(ret_choice->rule->backend_name));
+        ret_choice->listing = find_listing(req, ret_choice->name);
     } else {
         ret_choice->listing = find_listing(req, normalised);
         if (!ret_choice->listing && !admit_has_fresh_lists(req)) {
@@ -264,7 +280,7 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
     const struct model *rule = snapshot_find_model(req->snapshot, normalised);
     uint64_t cap = prompt_cap(req, rule);
     uint64_t system = system_cap(req, rule);
-    struct choice choice = { .rule = rule };
+    struct choice choice = { .rule = rule, .name = rule ? slice_of(rule->backend_name) : normalised };
     enum verdict verdict;
 
     if (cap && req->inference->prompt_chars > cap)
@@ -274,15 +290,14 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
     if (!choose_model(req, normalised, &choice, &verdict))
         return verdict;
     apply_think_default(req, &choice);
-    if (lacks_capability(req, choice.listing, &verdict))
+    if (lacks_capability(req, &choice, &verdict))
         return verdict;
     identity_from_body(req);
     if (!identity_take_rate(req))
         return request_refuse(req, CAUSE_RATE);
     if (!write_request(req, &choice))
         return request_refuse(req, CAUSE_NO_MEMORY);
-    return place_take(req, rule ? slice_of(rule->backend_name) : normalised,
-                      rule || choice.listing || fleet_names(req->fleet, normalised));
+    return place_take(req, choice.name, rule || choice.listing || fleet_names(req->fleet, normalised));
 }
 
 void admit_done(struct request *req)

@@ -134,6 +134,24 @@ def test_a_backend_is_asked_only_for_the_models_it_is_for(fleet):
     assert {chat["body_json"]["model"] for chat in fakes["gpu2"].seen()} == {OTHER}
 
 
+def test_a_model_can_do_what_one_of_its_backends_can(fleet):
+    gateway, fakes = fleet({"plain": {"has": [MODEL], "weight": 0}, "able": {}})
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    assert gateway.chat(tools=[tool]).status == 200
+    assert gateway.chat(reasoning_effort="high").status == 200
+    fakes["able"].set(models=[{"name": MODEL, "capabilities": ["completion", "thinking"]}])
+    wait_for(lambda: gateway.chat(tools=[tool]).code == "unsupported", 15)
+    assert gateway.chat(reasoning_effort="high").status == 200
+    assert not fakes["plain"].seen()
+
+
+@pytest.mark.parametrize("other", [{}, {"has": [MODEL]}], ids=["all can", "one cannot"])
+def test_a_default_to_think_is_for_models_that_do_wherever_they_run(fleet, other):
+    gateway, fakes = fleet({"able": {}, "other": {"weight": 0, **other}}, models={MODEL: {"think": True}})
+    assert gateway.chat().status == 200
+    assert fakes["able"].body.get("think") == (None if other else True)
+
+
 def test_a_standby_backend_serves_only_while_no_other_can(fleet):
     gateway, fakes = fleet({"gpu1": {"slots": 1}, "spare": {"slots": 1, "weight": 0}})
     wires = occupy(gateway, fakes, 1)

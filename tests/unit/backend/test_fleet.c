@@ -132,3 +132,40 @@ TEST(a_fleet_of_any_size_has_a_rule_for_each)
         text_release(&yaml);
     }
 }
+
+/* ---- what a model can do, where backends differ ---- */
+
+static void list_x(struct backend *backend, const char *capabilities)
+{
+    char body[256];
+
+    (void)snprintf(body, sizeof body, "{\"models\":[{\"name\":\"x\"%s%s}]}", *capabilities ? ",\"capabilities\":" : "",
+                   capabilities);
+    backend_set_catalog(backend, catalog_parse_tags(slice_of(body)));
+}
+
+TEST(one_backend_that_can_is_enough_and_halves_of_two_are_not)
+{
+    enum { ALL = CAN_COMPLETE | CAN_TOOLS | CAN_SEE };
+    const struct slice x = SLICE("x:latest");
+    struct fleet *fleet = fleet_of(OFF "backends:\n  - {name: a, url: 'http://127.0.0.1:1'}\n"
+                                       "  - {name: b, url: 'http://127.0.0.1:2'}\n"
+                                       "  - {name: others, url: 'http://127.0.0.1:3', models: [y]}\n"
+                                       "  - {name: leaving, url: 'http://127.0.0.1:4', drain: true}\n",
+                                   NULL);
+
+    CHECK_EQ(fleet_lacks(fleet, x, ALL), 0); /* no list says otherwise */
+    list_x(fleet->backends[0], "[\"completion\"]");
+    list_x(fleet->backends[2], "[\"completion\",\"tools\",\"vision\"]");
+    list_x(fleet->backends[3], "[\"completion\",\"tools\",\"vision\"]");
+    CHECK_EQ(fleet_lacks(fleet, x, ALL), CAN_TOOLS | CAN_SEE);
+    list_x(fleet->backends[1], "[\"completion\",\"tools\"]");
+    CHECK_EQ(fleet_lacks(fleet, x, CAN_COMPLETE | CAN_TOOLS), 0);
+    CHECK_EQ(fleet_lacks(fleet, x, ALL), CAN_SEE);
+    CHECK(fleet_all_can(fleet, x, CAN_COMPLETE) && !fleet_all_can(fleet, x, CAN_TOOLS));
+    list_x(fleet->backends[0], "[\"completion\",\"vision\"]");
+    CHECK(fleet_lacks(fleet, x, ALL) != 0);
+    list_x(fleet->backends[0], ""); /* of an old version, which does not say */
+    CHECK_EQ(fleet_lacks(fleet, x, ALL), 0);
+    (void)fleet_unref(fleet);
+}
