@@ -1,12 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend.h"
-#include "clock.h"
+#include "backend_parts.h"
 #include "json.h"
 #include "snapshot.h"
-
-enum { MAX_NAME_BYTES = 4096 }; /* of a string in the list; a model whose name is longer is left out */
 
 struct catalog *backend_catalog(struct backend *backend)
 {
@@ -70,24 +67,11 @@ const struct listing *catalog_find(const struct catalog *catalog, struct slice n
 
 /* ---- reading a list ---- */
 
-/* One entry of the list while it is read. */
-struct entry {
-    struct text model, name, modified;
-    unsigned capabilities;
+struct reading {
+    struct catalog *catalog;
+    unsigned capabilities; /* of the entry that is read */
     bool has_capabilities, is_remote;
 };
-
-/* The next value if it is a string; whatever else it is, it is passed over. */
-static void read_text(struct json_reader *reader, struct text *out)
-{
-    struct json_string string;
-
-    text_clear(out);
-    if (json_peek(reader) != JSON_STRING)
-        (void)json_skip(reader, NULL);
-    else if (json_string(reader, &string))
-        json_string_decode(&string, out);
-}
 
 static unsigned capability_of(const struct json_string *word)
 {
@@ -103,7 +87,7 @@ static unsigned capability_of(const struct json_string *word)
     return 0;
 }
 
-static void read_capabilities(struct json_reader *reader, struct entry *entry)
+static void read_capabilities(struct json_reader *reader, struct reading *reading)
 {
     struct json_string word;
 
@@ -111,34 +95,24 @@ static void read_capabilities(struct json_reader *reader, struct entry *entry)
         (void)json_skip(reader, NULL);
         return;
     }
-    entry->has_capabilities = json_array(reader);
+    reading->has_capabilities = json_array(reader);
     while (json_element(reader)) {
         if (json_peek(reader) != JSON_STRING)
             (void)json_skip(reader, NULL);
         else if (json_string(reader, &word))
-            entry->capabilities |= capability_of(&word);
+            reading->capabilities |= capability_of(&word);
     }
 }
 
-static void read_entry(struct json_reader *reader, struct entry *entry)
+static bool on_member(void *arg, const struct json_string *key, struct json_reader *reader)
 {
-    struct json_string key;
+    struct reading *reading = arg;
 
-    (void)json_object(reader, NULL);
-    while (json_member(reader, NULL, &key)) {
-        if (json_string_is(&key, "model"))
-            read_text(reader, &entry->model);
-        else if (json_string_is(&key, "name"))
-            read_text(reader, &entry->name);
-        else if (json_string_is(&key, "modified_at"))
-            read_text(reader, &entry->modified);
-        else if (json_string_is(&key, "capabilities"))
-            read_capabilities(reader, entry);
-        else {
-            entry->is_remote |= json_string_is(&key, "remote_host");
-            (void)json_skip(reader, NULL);
-        }
-    }
+    reading->is_remote |= json_string_is(key, "remote_host");
+    if (!json_string_is(key, "capabilities"))
+        return false;
+    read_capabilities(reader, reading);
+    return true;
 }
 
 /* Room for one more. */
@@ -183,84 +157,43 @@ bool catalog_add_copy(struct catalog *catalog, const struct listing *listing)
     return catalog->listings[at].name && catalog->listings[at].shown;
 }
 
-/* False: no memory. A list that lacks a model for that reason is worse than the last one. */
-static bool add_listing(struct catalog *catalog, const struct entry *entry)
+static bool add_listing(const struct reading *reading, const struct listed *listed)
 {
-    const struct text *shown = entry->model.len ? &entry->model : &entry->name;
-    struct text name;
-    bool is_good = true;
+    struct catalog *catalog = reading->catalog;
+    struct listing *listing;
 
-    text_init(&name, 512);
+    if (!reserve(catalog))
+        return false;
+    listing = &catalog->listings[catalog->count++]; /* with what it has, for catalog_unref() */
+    *listing = (struct listing){
+        .name = strdup(listed->name),
+        .shown = strdup(listed->shown),
+        .modified_s = listed->time_s < 0 ? 0 : listed->time_s,
+        .capabilities = reading->capabilities,
+        .has_capabilities = reading->has_capabilities,
+    };
+    return listing->name && listing->shown;
+}
+
+static bool on_entry(void *arg, const struct listed *listed)
+{
+    struct reading *reading = arg;
     /* What runs elsewhere is not ours to offer: cloud names, and entries that say they are remote. */
-    if (!entry->is_remote && model_name_normalise(text_slice(shown), &name) &&
-        !model_name_is_cloud(text_slice(&name)) && (is_good = reserve(catalog))) {
-        int64_t modified_s = clock_parse_rfc3339(text_string(&entry->modified), entry->modified.len);
-        struct listing *listing = &catalog->listings[catalog->count++]; /* with what it has, for catalog_unref() */
-        *listing = (struct listing){
-            .name = strdup(text_string(&name)),
-            .shown = strdup(text_string(shown)),
-            .modified_s = modified_s < 0 ? 0 : modified_s,
-            .capabilities = entry->capabilities,
-            .has_capabilities = entry->has_capabilities,
-        };
-        is_good = listing->name && listing->shown;
-    }
-    is_good &= name.err != ERR_NO_MEMORY;
-    text_release(&name);
+    bool is_ours = listed->name && !reading->is_remote && !model_name_is_cloud(slice_of(listed->name));
+    bool is_good = !is_ours || add_listing(reading, listed);
+
+    *reading = (struct reading){ .catalog = reading->catalog };
     return is_good;
-}
-
-/* False: no memory. */
-static bool take_entry(struct json_reader *reader, struct catalog *catalog)
-{
-    struct entry entry = { 0 };
-    bool is_good;
-
-    text_init(&entry.model, MAX_NAME_BYTES);
-    text_init(&entry.name, MAX_NAME_BYTES);
-    text_init(&entry.modified, MAX_NAME_BYTES);
-    if (json_peek(reader) == JSON_OBJECT)
-        read_entry(reader, &entry);
-    else
-        (void)json_skip(reader, NULL);
-    is_good = entry.model.err != ERR_NO_MEMORY && entry.name.err != ERR_NO_MEMORY &&
-              entry.modified.err != ERR_NO_MEMORY && add_listing(catalog, &entry);
-    text_release(&entry.model);
-    text_release(&entry.name);
-    text_release(&entry.modified);
-    return is_good;
-}
-
-static struct catalog *read_models(struct json_reader *reader)
-{
-    struct catalog *catalog = json_array(reader) ? catalog_new() : NULL;
-
-    if (!catalog)
-        return NULL;
-    while (json_element(reader))
-        if (!take_entry(reader, catalog))
-            return catalog_unref(catalog);
-    return catalog;
 }
 
 struct catalog *catalog_parse_tags(struct slice body)
 {
-    struct json_reader reader;
-    struct json_string key;
-    struct catalog *catalog = NULL;
-    bool is_good;
+    static const struct listed_story story = { .time = "modified_at", .member = on_member, .entry = on_entry };
+    struct reading reading = { .catalog = catalog_new() };
 
-    json_open(&reader, body, JSON_MAX_DEPTH);
-    is_good = json_object(&reader, NULL);
-    while (is_good && json_member(&reader, NULL, &key)) {
-        if (!catalog && json_string_is(&key, "models"))
-            is_good = (catalog = read_models(&reader));
-        else
-            (void)json_skip(&reader, NULL);
-    }
-    if (!is_good || !json_close(&reader))
-        return catalog_unref(catalog);
-    if (catalog && catalog->count)
-        qsort(catalog->listings, catalog->count, sizeof *catalog->listings, by_name);
-    return catalog;
+    if (!reading.catalog || !listed_read(body, &story, &reading))
+        return catalog_unref(reading.catalog);
+    if (reading.catalog->count)
+        qsort(reading.catalog->listings, reading.catalog->count, sizeof *reading.catalog->listings, by_name);
+    return reading.catalog;
 }

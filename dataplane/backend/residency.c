@@ -2,12 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend.h"
-#include "clock.h"
+#include "backend_parts.h"
 #include "json.h"
-#include "snapshot.h"
-
-enum { MAX_NAME_BYTES = 4096 }; /* of a string in the list; a model whose name is longer is left out */
 
 struct residents *backend_residents(struct backend *backend)
 {
@@ -78,24 +74,11 @@ const struct resident *residents_find(const struct residents *residents, struct 
 
 /* ---- reading a list ---- */
 
-/* One entry of the list while it is read. */
-struct entry {
-    struct text model, name, expires;
-    struct resident resident;
+struct reading {
+    struct residents *residents;
+    struct resident resident; /* the one that is read */
     bool has_vram;
 };
-
-/* The next value if it is a string; whatever else it is, it is passed over. */
-static void read_text(struct json_reader *reader, struct text *out)
-{
-    struct json_string string;
-
-    text_clear(out);
-    if (json_peek(reader) != JSON_STRING)
-        (void)json_skip(reader, NULL);
-    else if (json_string(reader, &string))
-        json_string_decode(&string, out);
-}
 
 /* A number that counts something. False: it is none, and was passed over. */
 static bool read_count(struct json_reader *reader, uint64_t *ret_count)
@@ -114,27 +97,19 @@ static bool read_count(struct json_reader *reader, uint64_t *ret_count)
     return true;
 }
 
-static void read_entry(struct json_reader *reader, struct entry *entry)
+static bool on_member(void *arg, const struct json_string *key, struct json_reader *reader)
 {
-    struct json_string key;
+    struct reading *reading = arg;
 
-    (void)json_object(reader, NULL);
-    while (json_member(reader, NULL, &key)) {
-        if (json_string_is(&key, "model"))
-            read_text(reader, &entry->model);
-        else if (json_string_is(&key, "name"))
-            read_text(reader, &entry->name);
-        else if (json_string_is(&key, "expires_at"))
-            read_text(reader, &entry->expires);
-        else if (json_string_is(&key, "size"))
-            (void)read_count(reader, &entry->resident.size);
-        else if (json_string_is(&key, "size_vram"))
-            entry->has_vram = read_count(reader, &entry->resident.size_vram);
-        else if (json_string_is(&key, "context_length"))
-            (void)read_count(reader, &entry->resident.context_length);
-        else
-            (void)json_skip(reader, NULL);
-    }
+    if (json_string_is(key, "size"))
+        (void)read_count(reader, &reading->resident.size);
+    else if (json_string_is(key, "size_vram"))
+        reading->has_vram = read_count(reader, &reading->resident.size_vram);
+    else if (json_string_is(key, "context_length"))
+        (void)read_count(reader, &reading->resident.context_length);
+    else
+        return false;
+    return true;
 }
 
 /* Room for one more. */
@@ -153,82 +128,41 @@ static bool reserve(struct residents *residents)
     return true;
 }
 
-/* False: no memory. */
-static bool add_resident(struct residents *residents, const struct entry *entry)
+static bool add_resident(struct residents *residents, struct resident resident, const struct listed *listed)
 {
-    struct resident resident = entry->resident;
-    struct text name;
-    bool is_good = true;
-
-    text_init(&name, 512);
-    if (model_name_normalise(text_slice(entry->model.len ? &entry->model : &entry->name), &name)) {
-        resident.name = strdup(text_string(&name));
-        resident.expires_s = clock_parse_rfc3339(text_string(&entry->expires), entry->expires.len);
-        if (!entry->has_vram || resident.size_vram > resident.size)
-            resident.size = resident.size_vram = 0; /* half of it says nothing */
-        is_good = resident.name && reserve(residents);
-        if (is_good)
-            residents->models[residents->count++] = resident;
-        else
-            free((char *)resident.name);
-    }
-    is_good &= name.err != ERR_NO_MEMORY;
-    text_release(&name);
-    return is_good;
+    if (!reserve(residents))
+        return false;
+    resident.name = strdup(listed->name);
+    resident.expires_s = listed->time_s;
+    residents->models[residents->count++] = resident; /* with what it has, for residents_unref() */
+    return resident.name;
 }
 
-/* False: no memory. */
-static bool take_entry(struct json_reader *reader, struct residents *residents)
+static bool on_entry(void *arg, const struct listed *listed)
 {
-    struct entry entry = { 0 };
+    struct reading *reading = arg;
+    struct resident *resident = &reading->resident;
     bool is_good;
 
-    text_init(&entry.model, MAX_NAME_BYTES);
-    text_init(&entry.name, MAX_NAME_BYTES);
-    text_init(&entry.expires, MAX_NAME_BYTES);
-    if (json_peek(reader) == JSON_OBJECT)
-        read_entry(reader, &entry);
-    else
-        (void)json_skip(reader, NULL);
-    is_good = entry.model.err != ERR_NO_MEMORY && entry.name.err != ERR_NO_MEMORY &&
-              entry.expires.err != ERR_NO_MEMORY && add_resident(residents, &entry);
-    text_release(&entry.model);
-    text_release(&entry.name);
-    text_release(&entry.expires);
+    if (!reading->has_vram || resident->size_vram > resident->size)
+        resident->size = resident->size_vram = 0; /* half of it says nothing */
+    is_good = !listed->name || add_resident(reading->residents, *resident, listed);
+    *reading = (struct reading){ .residents = reading->residents };
     return is_good;
-}
-
-static struct residents *read_models(struct json_reader *reader)
-{
-    struct residents *residents = json_array(reader) ? calloc(1, sizeof *residents) : NULL;
-
-    if (!residents)
-        return NULL;
-    atomic_init(&residents->refs, 1);
-    while (json_element(reader))
-        if (!take_entry(reader, residents))
-            return residents_unref(residents);
-    return residents;
 }
 
 struct residents *residents_parse_ps(struct slice body)
 {
-    struct json_reader reader;
-    struct json_string key;
-    struct residents *residents = NULL;
-    bool is_good;
+    static const struct listed_story story = { .time = "expires_at", .member = on_member, .entry = on_entry };
+    struct reading reading = { .residents = calloc(1, sizeof(struct residents)) };
+    struct residents *residents = reading.residents;
 
-    json_open(&reader, body, JSON_MAX_DEPTH);
-    is_good = json_object(&reader, NULL);
-    while (is_good && json_member(&reader, NULL, &key)) {
-        if (!residents && json_string_is(&key, "models"))
-            is_good = (residents = read_models(&reader));
-        else
-            (void)json_skip(&reader, NULL);
-    }
-    if (!is_good || !json_close(&reader))
+    if (!residents)
+        return NULL;
+    atomic_init(&residents->refs, 1);
+    if (!listed_read(body, &story, &reading))
         return residents_unref(residents);
-    if (residents && residents->count)
+    if (residents->count)
         qsort(residents->models, residents->count, sizeof *residents->models, by_name);
     return residents;
 }
