@@ -32,3 +32,7 @@ void random_letters(char *at, size_t count);
 bool base64_is_valid(struct slice text, size_t *ret_bytes);
 /* CRC-32 (IEEE 802.3, as zlib's). */
 uint32_t crc32_of(struct slice bytes);
+/* CRC-32C (Castagnoli), for what lies on disk: of what had `sum` (0: of nothing) and these behind it. */
+uint32_t crc32c_of(uint32_t sum, struct slice bytes);
+/* The same without the processor's instruction, for the test that holds one against the other. */
+uint32_t crc32c_of_portably(uint32_t sum, struct slice bytes);

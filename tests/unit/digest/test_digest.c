@@ -172,3 +172,28 @@ TEST(crc32_is_the_one_of_zlib)
     CHECK_EQ(crc32_of(SLICE("The quick brown fox jumps over the lazy dog")), 0x414fa339);
     CHECK_EQ(crc32_of(SLICE("\xff\xff\xff\xff")), 0xffffffff);
 }
+
+TEST(crc32c_is_that_of_the_standard_with_the_instruction_and_without)
+{
+    static const struct {
+        const char *bytes;
+        uint32_t sum;
+    } rows[] = { { "", 0 }, { "a", 0xc1d04330 }, { "123456789", 0xe3069283 } };
+    static const char zeros[32];
+    char bytes[300];
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        CHECK_EQ(crc32c_of(0, slice_of(rows[i].bytes)), rows[i].sum);
+        CHECK_EQ(crc32c_of_portably(0, slice_of(rows[i].bytes)), rows[i].sum);
+    }
+    CHECK_EQ(crc32c_of(0, (struct slice){ zeros, sizeof zeros }), 0x8a9136aa); /* RFC 3720, B.4 */
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)(i * 37);
+    for (size_t from = 0; from < 9; from++)
+        for (size_t len = 0; len + from <= sizeof bytes; len++) {
+            struct slice part = { bytes + from, len }, head = { bytes + from, len / 3 };
+            struct slice tail = { head.at + head.len, len - head.len };
+            CHECK_EQ(crc32c_of(0, part), crc32c_of_portably(0, part));
+            CHECK_EQ(crc32c_of(crc32c_of(0, head), tail), crc32c_of(0, part));
+        }
+}
