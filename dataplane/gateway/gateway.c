@@ -377,6 +377,7 @@ static bool start_workers(struct gateway *gateway, struct text *why)
             .metrics = gateway->metrics,
             .snapshot = gateway->snapshot,
             .fleet = gateway->fleet,
+            .keys = gateway->snapshot->keyring,
             .max_connections = gateway->descriptors.connections,
             .descriptor_limit = gateway->descriptors.limit,
             .worker_count = (unsigned)listeners->workers,

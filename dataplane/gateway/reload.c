@@ -54,7 +54,7 @@ static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet 
     reload_tell_queues(gateway, settings, fleet);
     log_reconfigure((enum log_level)settings->log_level, settings->log_format == LOG_FORMAT_JSON, settings->log_file);
     for (unsigned i = 0; i < gateway->worker_count; i++)
-        worker_update(gateway->workers[i], fresh, fleet, gateway->descriptors.connections);
+        worker_update(gateway->workers[i], fresh, fleet, fresh->keyring, gateway->descriptors.connections);
     prober_watch(gateway->prober, fleet);
     metrics_count(gateway->shard, METRIC_RELOADS_OK, 1);
     log_info("configuration reloaded from %s; keys: %zu, models: %zu", gateway->file, fresh->key_count,
@@ -139,7 +139,8 @@ void reload_take_looked_up(struct gateway *gateway)
     gateway->fleet = fresh;
     reload_tell_queues(gateway, &gateway->snapshot->settings, fresh);
     for (unsigned i = 0; i < gateway->worker_count; i++)
-        worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->descriptors.connections);
+        worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->snapshot->keyring,
+                      gateway->descriptors.connections);
     prober_watch(gateway->prober, gateway->fleet);
     log_info("the host of a backend has another address now: using that");
 }

@@ -116,7 +116,7 @@ static enum verdict refuse_unsupported(struct request *req, struct slice message
 
 static void apply_think_default(struct request *req, const struct choice *choice)
 {
-    enum think_default think = req->key ? req->key->think : THINK_UNSET;
+    enum think_default think = req->key ? (enum think_default)req->key->think : THINK_UNSET;
 
     if (think == THINK_UNSET && choice->rule)
         think = choice->rule->think;

@@ -64,20 +64,35 @@ static struct slice find_secret(struct request *req, const struct http_head *hea
     return plain;
 }
 
+/* A copy, good for as long as the request, while rings come and go. */
+static bool keep_key(struct request *req, const struct key *key)
+{
+    size_t bytes = key_copy_bytes(key);
+    void *memory = bytes <= sizeof req->key_room ? req->key_room : arena_take(&req->arena, bytes);
+
+    if (!memory)
+        return false;
+    req->key = key_copy(key, memory);
+    req->record.key = key_name(req->key);
+    req->record.user = key_user(req->key);
+    return true;
+}
+
 static enum cause find_key(struct request *req, const struct http_head *head)
 {
     struct slice secret = find_secret(req, head);
+    const struct key *key;
     struct digest hash = { 0 };
 
     if (settings_of(req)->auth_enabled) {
         if (!secret.len || secret.len > MAX_KEY_BYTES)
             return CAUSE_KEY;
         digest_sha256(secret, &hash);
-        req->key = snapshot_find_key(req->snapshot, &hash);
-        if (!req->key)
+        key = keyring_find(req->house->keys, &hash);
+        if (!key || (key->expires_s && !key_is_valid_at(key, clock_wall_ms() / 1000)))
             return CAUSE_KEY;
-        req->record.key = slice_of(req->key->name);
-        req->record.user = slice_of(req->key->user);
+        if (!keep_key(req, key))
+            return CAUSE_NO_MEMORY;
     }
     /* Without keys everybody shares one holder, and is a person by address. */
     req->holder = limits_holder(req->house->limits, &hash);
@@ -90,7 +105,7 @@ static void show_person(struct request *req, struct slice person)
     struct text shown;
 
     text_init(&shown, 512);
-    text_add_string(&shown, req->key->name);
+    text_add_slice(&shown, key_name(req->key));
     text_add_char(&shown, '/');
     text_add_slice(&shown, person);
     req->record.user = arena_copy(&req->arena, text_slice(&shown));
@@ -166,7 +181,7 @@ enum cause identity_find(struct request *req, const struct http_head *head)
     cause = find_key(req, head);
     if (cause)
         return cause;
-    if (req->key && req->key->has_allow && !cidr_list_has(&req->key->allow, &req->record.address))
+    if (req->key && req->key->allow && !cidr_list_has(req->key->allow, &req->record.address))
         return CAUSE_ADDRESS;
     if (!enter_address(req))
         return CAUSE_ADDRESS_BUSY;
@@ -214,6 +229,9 @@ void identity_give_back(struct request *req)
         address_leave(req->house->limits, &req->record.address);
     if (req->person)
         person_give_back(req->person);
+    if (req->key)
+        key_let_go(req->key);
+    req->key = NULL;
     req->has_address = false;
     req->person = NULL;
 }

@@ -13,6 +13,7 @@
 #include "backend.h"
 #include "dialect.h"
 #include "inference.h"
+#include "keyring.h"
 #include "kind.h"
 #include "limit.h"
 #include "meter.h"
@@ -80,10 +81,11 @@ struct request {
     const char *allow; /* with 405: the methods that the path takes */
 
     /* who */
-    const struct key *key; /* in the snapshot; NULL: authentication is off, or not there yet */
+    const struct key *key; /* a copy, mostly in key_room; NULL: authentication is off, or not there yet */
     struct holder *holder;
     struct person *person;
     struct rate_state rate;
+    _Alignas(void *) char key_room[128];
 
     /* what; later, the answer in the same places */
     struct text gathered;     /* what comes in pieces: the body; a line, a whole answer, an error's body */

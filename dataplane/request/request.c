@@ -197,7 +197,7 @@ static void forget(struct request *req)
     req->fleet = NULL;
 }
 
-void requests_know(struct request_house *house, struct snapshot *snapshot, struct fleet *fleet)
+void requests_know(struct request_house *house, struct snapshot *snapshot, struct fleet *fleet, struct keyring *keys)
 {
     if (house->users) {
         snapshot_ref_more(house->snapshot, house->users);
@@ -205,8 +205,10 @@ void requests_know(struct request_house *house, struct snapshot *snapshot, struc
     }
     (void)snapshot_unref(house->snapshot);
     (void)fleet_unref(house->fleet);
+    (void)keyring_unref(house->keys);
     house->snapshot = snapshot;
     house->fleet = fleet;
+    house->keys = keys;
     house->era++;
     house->users = 0;
 }

@@ -13,6 +13,7 @@
 #include "text.h"
 
 struct fleet;
+struct keyring;
 struct limits;
 struct metrics_shard;
 struct queue_home;
@@ -33,7 +34,8 @@ struct request_house {
     struct metrics_shard *metrics;
     struct snapshot *snapshot; /* current, counted: requests_know() */
     struct fleet *fleet;       /* the same */
-    unsigned era;              /* how often these two have been replaced */
+    struct keyring *keys;      /* the same; requests keep copies of theirs */
+    unsigned era;              /* how often these have been replaced */
     unsigned users;            /* requests of this era */
     const atomic_bool *is_draining;
     void (*nudge)(void *arg); /* tells the control thread that a probe is wanted */
@@ -45,8 +47,8 @@ struct request_house {
 extern const struct client_story request_story;
 
 bool requests_open(struct request_house *house);
-/* From now on requests begin with these two, whose references are taken over; those that have begun keep theirs. */
-void requests_know(struct request_house *house, struct snapshot *snapshot, struct fleet *fleet);
+/* From now on requests begin with these, whose references are taken over; those that have begun keep theirs. */
+void requests_know(struct request_house *house, struct snapshot *snapshot, struct fleet *fleet, struct keyring *keys);
 void requests_release(struct request_house *house);
 /* Frees requests that ended in this turn of the loop. */
 void requests_reap(struct request_house *house);

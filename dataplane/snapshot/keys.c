@@ -9,13 +9,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WORDS_BYTES = 256, KEY_FILE_BYTES = 4096, KEY_PATH_BYTES = 4096, MAX_WEIGHT = 1000 };
+enum { WORDS_BYTES = 256, KEY_FILE_BYTES = 4096, KEY_PATH_BYTES = 4096 };
 
 #define ENTRY(member) offsetof(struct key_entry, member)
 
 static const char *const classes[] = { "interactive", "batch", NULL };
 /* CONF_CHOICE writes an unsigned into it. */
 static_assert(sizeof(enum key_class) == sizeof(unsigned));
+/* think_read() serves keys and models. */
+static_assert((int)KEY_THINK_UNSET == (int)THINK_UNSET && (int)KEY_THINK_ON == (int)THINK_ON &&
+              (int)KEY_THINK_OFF == (int)THINK_OFF && sizeof(enum key_think) == sizeof(enum think_default));
 
 static enum err take_secret(struct conf_reading *reading, const struct conf_node *node, struct slice text,
                             struct key_entry *entry)
@@ -158,29 +161,6 @@ static enum err key_file_read(struct conf_reading *reading, const struct conf_ro
     return take_key_file(reading, node, path, field);
 }
 
-/* What would break a line of the log, or let one name look like another. */
-static bool is_name(struct slice text)
-{
-    static const char *const spaces[] = {
-        "\u00a0", "\u1680", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000", "\ufeff"
-    };
-
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.at[i];
-        if (c <= ' ' || c == 0x7f || strchr("/=\"", c) || (i == 0 && c == '!'))
-            return false;
-        if (c == 0xc2 && i + 1 < text.len && (unsigned char)text.at[i + 1] < 0xa0) /* U+0080 to U+009F */
-            return false;
-        if (c == 0xe2 && i + 2 < text.len && (unsigned char)text.at[i + 1] == 0x80 &&
-            (unsigned char)text.at[i + 2] <= 0x8f) /* U+2000 to U+200F */
-            return false;
-    }
-    for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++)
-        if (slice_has(text, slice_of(spaces[i])))
-            return false;
-    return true;
-}
-
 static enum err name_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
                           void *field)
 {
@@ -190,7 +170,7 @@ static enum err name_read(struct conf_reading *reading, const struct conf_row *r
     (void)row;
     if (err != ERR_OK)
         return err;
-    if (!is_name(text))
+    if (!key_word_is_good(text))
         return conf_refuse(
             reading->conf, node, reading->why,
             "must not hold spaces, control characters, /, = or \", nor begin with !: it stands in the log");
@@ -206,7 +186,7 @@ static int by_name(const void *left, const void *right)
 static enum err key_models_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
                                 void *field)
 {
-    struct key *key = &((struct key_entry *)field)->key;
+    struct key_rule *key = &((struct key_entry *)field)->key;
     enum err err = conf_expect(reading, node, CONF_LIST);
     const char **names;
     size_t count = 0;
@@ -232,7 +212,7 @@ static enum err key_models_read(struct conf_reading *reading, const struct conf_
 static enum err key_allow_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
                                void *field)
 {
-    struct key *key = &((struct key_entry *)field)->key;
+    struct key_rule *key = &((struct key_entry *)field)->key;
 
     if (node->kind == CONF_LIST && !node->count)
         return conf_refuse(reading->conf, node, reading->why, "is empty: leave it out to allow every address");
@@ -277,7 +257,7 @@ static const struct conf_row key_rows[] = {
       .help = "instead of the general max_prompt_chars; 0: no limit" },
     { "think", CONF_OWN, ENTRY(key.think), .read = think_read, .form = "true or false",
       .help = "whether models think when the caller does not say; default: as the model does" },
-    { "weight", CONF_COUNT, ENTRY(key.weight), "1", 1, MAX_WEIGHT,
+    { "weight", CONF_COUNT, ENTRY(key.weight), "1", 1, KEY_WEIGHT_MAX,
       .help = "its share where callers wait, beside the others'; a person of a delegate key has it as well" },
     { "class", CONF_CHOICE, ENTRY(key.class), "interactive", .words = classes,
       .help = "batch waits while interactive ones do, but for the share of batch_percent" },
@@ -338,44 +318,85 @@ static const struct conf_node *item_at(const struct conf_node *list, size_t posi
     return item;
 }
 
-static enum err refuse_double_keys(struct conf_reading *reading, const struct conf_node *list,
-                                   struct snapshot *snapshot)
-{
-    size_t later = 0, earlier = 0;
-    enum err err = key_index_build(snapshot, &later, &earlier);
-
-    if (err == ERR_BAD)
-        return conf_refuse(reading->conf, item_at(list, later), reading->why, "is the same key as in line %u",
-                           snapshot->memory->key_lines[earlier]);
-    return err == ERR_OK ? ERR_OK : no_memory(reading, list);
-}
-
 static int by_name_then_place(const void *left, const void *right)
 {
-    const struct key *const *a = left, *const *b = right;
+    const struct key_rule *const *a = left, *const *b = right;
     int order = strcmp((*a)->name, (*b)->name);
 
     return order ? order : *a < *b ? -1 : *a > *b;
 }
 
-static enum err refuse_double_names(struct conf_reading *reading, const struct conf_node *list,
-                                    struct snapshot *snapshot)
+static int by_hash_then_place(const void *left, const void *right)
 {
-    const struct key **sorted = calloc(snapshot->key_count + 1, sizeof *sorted);
-    enum err err = ERR_OK;
+    const struct key_rule *const *a = left, *const *b = right;
+    int order = memcmp((*a)->hash.bytes, (*b)->hash.bytes, sizeof(*a)->hash.bytes);
+
+    return order ? order : *a < *b ? -1 : *a > *b;
+}
+
+static bool is_same_name(const struct key_rule *one, const struct key_rule *other)
+{
+    return strcmp(one->name, other->name) == 0;
+}
+
+static bool is_same_key(const struct key_rule *one, const struct key_rule *other)
+{
+    return digest_is(&one->hash, &other->hash);
+}
+
+/* The first entry of the file that is the same as one before it, with that one. ERR_OK with NULL: there is none. */
+static enum err find_double(const struct snapshot *snapshot, int (*order)(const void *, const void *),
+                            bool (*is_same)(const struct key_rule *, const struct key_rule *),
+                            const struct key_rule **ret_later, const struct key_rule **ret_earlier)
+{
+    const struct key_rule **sorted = calloc(snapshot->key_count + 1, sizeof *sorted);
 
     if (!sorted)
-        return no_memory(reading, list);
+        return ERR_NO_MEMORY;
     for (size_t i = 0; i < snapshot->key_count; i++)
         sorted[i] = &snapshot->keys[i];
-    qsort(sorted, snapshot->key_count, sizeof *sorted, by_name_then_place);
-    for (size_t i = 1; i < snapshot->key_count && err == ERR_OK; i++)
-        if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0)
-            err = conf_refuse(reading->conf, item_at(list, (size_t)(sorted[i] - snapshot->keys)), reading->why,
-                              "is named %s, as is the key in line %u", sorted[i]->name,
-                              snapshot->memory->key_lines[sorted[i - 1] - snapshot->keys]);
+    qsort(sorted, snapshot->key_count, sizeof *sorted, order);
+    *ret_later = *ret_earlier = NULL;
+    for (size_t i = 1; i < snapshot->key_count; i++)
+        if (is_same(sorted[i - 1], sorted[i]) && (!*ret_later || sorted[i] < *ret_later)) {
+            *ret_later = sorted[i];
+            *ret_earlier = sorted[i - 1];
+        }
     free(sorted);
-    return err;
+    return ERR_OK;
+}
+
+static unsigned line_of_key(const struct snapshot *snapshot, const struct key_rule *rule)
+{
+    return snapshot->memory->key_lines[rule - snapshot->keys];
+}
+
+static enum err refuse_double_keys(struct conf_reading *reading, const struct conf_node *list,
+                                   const struct snapshot *snapshot)
+{
+    const struct key_rule *later, *earlier;
+    enum err err = find_double(snapshot, by_hash_then_place, is_same_key, &later, &earlier);
+
+    if (err != ERR_OK)
+        return no_memory(reading, list);
+    if (!later)
+        return ERR_OK;
+    return conf_refuse(reading->conf, item_at(list, (size_t)(later - snapshot->keys)), reading->why,
+                       "is the same key as in line %u", line_of_key(snapshot, earlier));
+}
+
+static enum err refuse_double_names(struct conf_reading *reading, const struct conf_node *list,
+                                    const struct snapshot *snapshot)
+{
+    const struct key_rule *later, *earlier;
+    enum err err = find_double(snapshot, by_name_then_place, is_same_name, &later, &earlier);
+
+    if (err != ERR_OK)
+        return no_memory(reading, list);
+    if (!later)
+        return ERR_OK;
+    return conf_refuse(reading->conf, item_at(list, (size_t)(later - snapshot->keys)), reading->why,
+                       "is named %s, as is the key in line %u", later->name, line_of_key(snapshot, earlier));
 }
 
 static enum err items_read(struct conf_reading *reading, const struct conf_node *list, struct snapshot *snapshot)
@@ -416,54 +437,35 @@ enum err keys_read(struct conf_reading *reading, const struct conf_row *row, con
     return err;
 }
 
-/* The hash is uniform already: its first bytes say where to look. */
-static size_t slot_of(const struct snapshot_memory *memory, const struct digest *hash)
+static enum err put_all(struct locksmith *smith, const struct snapshot *snapshot, struct text *why)
 {
-    uint64_t first;
+    enum err err = ERR_OK;
 
-    memcpy(&first, hash->bytes, sizeof first);
-    return (size_t)first & (memory->key_slot_count - 1);
+    locksmith_begin_whole(smith, 0);
+    for (size_t i = 0; i < snapshot->key_count && err == ERR_OK; i++)
+        err = locksmith_put(smith, &snapshot->keys[i], why);
+    return err == ERR_OK ? locksmith_commit(smith, why) : err;
 }
 
-enum err key_index_build(struct snapshot *snapshot, size_t *ret_later, size_t *ret_earlier)
+enum err keys_make_ring(const struct conf *conf, struct snapshot *snapshot, struct text *why)
 {
-    struct snapshot_memory *memory = snapshot->memory;
+    struct locksmith *smith = locksmith_new();
+    enum err err = ERR_NO_MEMORY;
+    struct text what;
 
-    memory->key_slot_count = 4;
-    while (memory->key_slot_count <= 2 * snapshot->key_count)
-        memory->key_slot_count *= 2;
-    memory->key_slots = arena_take(&memory->arena, memory->key_slot_count * sizeof *memory->key_slots);
-    if (!memory->key_slots)
-        return ERR_NO_MEMORY;
-    for (size_t i = 0; i < snapshot->key_count; i++) {
-        size_t slot = slot_of(memory, &snapshot->keys[i].hash);
-        for (; memory->key_slots[slot]; slot = (slot + 1) & (memory->key_slot_count - 1)) {
-            size_t earlier = memory->key_slots[slot] - 1;
-            if (digest_is(&snapshot->keys[earlier].hash, &snapshot->keys[i].hash)) {
-                *ret_later = i;
-                *ret_earlier = earlier;
-                return ERR_BAD;
-            }
-        }
-        memory->key_slots[slot] = (uint32_t)i + 1;
-    }
-    return ERR_OK;
-}
-
-const struct key *snapshot_find_key(const struct snapshot *snapshot, const struct digest *hash)
-{
-    const struct snapshot_memory *memory = snapshot->memory;
-
-    for (size_t slot = slot_of(memory, hash); memory->key_slots[slot];
-         slot = (slot + 1) & (memory->key_slot_count - 1)) {
-        const struct key *key = &snapshot->keys[memory->key_slots[slot] - 1];
-        if (digest_is(&key->hash, hash))
-            return key;
-    }
-    return NULL;
+    text_init(&what, WORDS_BYTES);
+    if (smith)
+        err = put_all(smith, snapshot, &what);
+    if (err == ERR_OK)
+        snapshot->keyring = locksmith_ring(smith);
+    else
+        text_printf(why, "%s: cannot be kept: %s", conf->file, what.len ? text_string(&what) : err_text(err));
+    locksmith_free(smith);
+    text_release(&what);
+    return err;
 }
 
 bool key_may_use(const struct key *key, struct slice normalised_model)
 {
-    return !key->models || model_names_have(key->models, key->model_count, normalised_model);
+    return !key->models || model_names_have(key->models->names, key->models->count, normalised_model);
 }

@@ -133,6 +133,7 @@ static void snapshot_free(struct snapshot *snapshot)
 {
     for (size_t i = 0; i < snapshot->key_count; i++)
         cidr_list_release(&snapshot->keys[i].allow);
+    (void)keyring_unref(snapshot->keyring);
     cidr_list_release(&snapshot->settings.whitelist);
     cidr_list_release(&snapshot->settings.trusted_proxies);
     arena_release(&snapshot->memory->arena);
@@ -157,6 +158,8 @@ static struct snapshot *build(const struct conf *conf, struct text *why, struct 
         snapshot->settings.user_from_body = strcmp(snapshot->settings.user_header, "body.user") == 0;
         err = check_whole(conf, snapshot, why);
     }
+    if (err == ERR_OK)
+        err = keys_make_ring(conf, snapshot, why);
     return err == ERR_OK ? snapshot : snapshot_unref(snapshot);
 }
 

@@ -5,25 +5,24 @@
  * settings.c  the one table of settings
  * endpoint.c  places: listen addresses, URLs, ranges
  * backends.c  backends, ollama_api
- * keys.c      valid_keys;  secret.c  one key's own words
+ * keys.c      valid_keys, and the ring of them;  secret.c  one key's own words
  * models.c    models;      names.c   how names of models compare
  * print.c     everything shown to people
  */
 #pragma once
 #include "arena.h"
 #include "conf.h"
+#include "keyring.h"
 #include "snapshot.h"
 
-enum { SECRET_MAX_BYTES = 256, NAME_MAX_BYTES = 128, MODEL_NAME_MAX_BYTES = 255, SETTINGS_MAX = 64 };
+enum { SECRET_MAX_BYTES = 256, NAME_MAX_BYTES = KEY_NAME_MAX_BYTES, MODEL_NAME_MAX_BYTES = 255, SETTINGS_MAX = 64 };
 
 struct snapshot_memory {
     struct arena arena; /* everything that the snapshot points to but the address lists */
     const char *file;
     unsigned setting_lines[SETTINGS_MAX];              /* one a row of the table; 0: the default */
     unsigned *key_lines, *model_lines, *backend_lines; /* beside snapshot->keys, ->models and ->backends */
-    uint32_t *key_slots;   /* 1 + position in snapshot->keys by hash; 0: free. Linear probing. */
-    size_t key_slot_count; /* a power of two, over twice the keys */
-    bool has_clear_keys;   /* a key stands in the file in clear */
+    bool has_clear_keys;                               /* a key stands in the file in clear */
 };
 
 extern const struct conf_table settings_table; /* fills a struct snapshot */
@@ -33,7 +32,7 @@ extern const struct conf_table backend_table;  /* fills a struct backend_rule */
 
 /* One map of valid_keys while it is read. */
 struct key_entry {
-    struct key key;
+    struct key_rule key;
     const char *public_id; /* of a qk_ key */
     unsigned source_count; /* of key, key_sha256 and key_file: how many were given */
     bool is_clear;         /* the secret itself stands in the file */
@@ -94,5 +93,5 @@ struct secret {
 };
 enum err secret_parse(struct slice text, struct secret *ret_secret, struct text *why);
 
-/* Puts every key into the index. ERR_BAD, with the later and the earlier position, when two are one key. */
-enum err key_index_build(struct snapshot *snapshot, size_t *ret_later, size_t *ret_earlier);
+/* Makes snapshot->keyring of snapshot->keys. ERR_BAD or ERR_NO_MEMORY with a sentence. */
+enum err keys_make_ring(const struct conf *conf, struct snapshot *snapshot, struct text *why);

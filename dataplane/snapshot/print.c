@@ -41,7 +41,7 @@ static void add_think(struct text *line, enum think_default think)
         text_add_string(line, think == THINK_ON ? ", think" : ", think off");
 }
 
-static void print_key(const struct key *key, struct text *line)
+static void print_key(const struct key_rule *key, struct text *line)
 {
     text_printf(line, "  %s", key->name);
     pad_to(line, VALUE_COLUMN);
@@ -62,7 +62,7 @@ static void print_key(const struct key *key, struct text *line)
         text_printf(line, ", max_total_requests %u", key->max_total_requests);
     if (key->has_max_prompt_chars)
         text_printf(line, ", max_prompt_chars %llu", (unsigned long long)key->max_prompt_chars);
-    add_think(line, key->think);
+    add_think(line, (enum think_default)key->think);
     if (key->weight != 1)
         text_printf(line, ", weight %u", key->weight);
     if (key->class == KEY_BATCH)

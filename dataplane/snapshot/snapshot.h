@@ -13,16 +13,17 @@
 #include <sys/un.h>
 
 #include "cidr.h"
-#include "digest.h"
 #include "text.h"
+
+struct key;
+struct key_rule;
+struct keyring;
 
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 enum seccomp_rule { SECCOMP_ENFORCE, SECCOMP_LOG, SECCOMP_NONE };
 enum retry_after { RETRY_AFTER_WINDOW, RETRY_AFTER_EXACT };
 /* What to do about thinking when the caller does not say: leave it to the model, or switch it. */
 enum think_default { THINK_UNSET, THINK_ON, THINK_OFF };
-/* Who goes first where callers wait. */
-enum key_class { KEY_INTERACTIVE, KEY_BATCH };
 /* The API that a backend speaks. */
 enum backend_kind { BACKEND_OLLAMA };
 
@@ -88,26 +89,6 @@ struct settings {
     bool strip_model, strip_created; /* response_filter.strip */
 };
 
-/* One entry of valid_keys. */
-struct key {
-    struct digest hash; /* SHA-256 of the secret; the secret itself is not kept */
-    const char *name;   /* public id of a qk_ key, the entry's name, or key1, key2 ... by position */
-    const char *user;   /* whom log and limits show; the name when none is given */
-    bool is_plain;      /* a plain string: delegates for the log only */
-    bool delegates;     /* may name the person in user_header */
-    bool has_allow;     /* `allow` was given: only from there */
-    struct cidr_list allow;
-    const char *const *models; /* names it may use, normalised; NULL: all */
-    size_t model_count;
-    unsigned max_requests;       /* per person of a delegate, else per key; 0: as rate_limit */
-    unsigned max_total_requests; /* per key over all its persons; 0: none */
-    bool has_max_prompt_chars;
-    uint64_t max_prompt_chars;
-    enum think_default think;
-    unsigned weight; /* 1 or more */
-    enum key_class class;
-};
-
 /* One entry of `models:`. Without the section there is none, and names pass as the backends list them. */
 struct model {
     const char *name;          /* the caller's, normalised: lower case, tag added */
@@ -138,9 +119,10 @@ struct backend_rule {
 
 struct snapshot {
     struct settings settings;
-    struct key *keys;
+    struct key_rule *keys; /* valid_keys, as the file has them */
     size_t key_count;
-    struct model *models; /* sorted by name */
+    struct keyring *keyring; /* the same, to be looked up: of version 0; counted */
+    struct model *models;    /* sorted by name */
     size_t model_count;
     bool has_models;               /* the section is there */
     struct backend_rule *backends; /* at least one, SNAPSHOT_MAX_BACKENDS at most */
@@ -167,8 +149,6 @@ struct snapshot *snapshot_unref(struct snapshot *snapshot);
  */
 bool snapshot_needs_restart(const struct snapshot *old, const struct snapshot *new, struct text *why);
 
-/* The entry whose hash this is (constant time in the hash), or NULL. O(1). */
-const struct key *snapshot_find_key(const struct snapshot *snapshot, const struct digest *hash);
 /* By normalised name; NULL when `models:` is there and has none of that name, or is not there. */
 const struct model *snapshot_find_model(const struct snapshot *snapshot, struct slice normalised);
 bool key_may_use(const struct key *key, struct slice normalised_model);

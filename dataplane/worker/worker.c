@@ -22,6 +22,7 @@
 #include "cidr.h"
 #include "client.h"
 #include "clock.h"
+#include "keyring.h"
 #include "limit.h"
 #include "log.h"
 #include "loop.h"
@@ -37,6 +38,7 @@ enum { SCRATCH_BYTES = 64 << 10, ACCEPT_BURST = 64, ACCEPT_PAUSE_MS = 100, SAY_F
 struct mail {
     struct snapshot *snapshot; /* new ones, counted; NULL: as before */
     struct fleet *fleet;
+    struct keyring *keys;
     unsigned max_connections;
     bool looks_again, makes_room, drains, ends_now;
 };
@@ -286,7 +288,7 @@ static void take_snapshot(struct worker *worker, const struct mail *mail)
 {
     if (!mail->snapshot)
         return;
-    requests_know(&worker->house, mail->snapshot, mail->fleet);
+    requests_know(&worker->house, mail->snapshot, mail->fleet, mail->keys);
     worker->max_connections = mail->max_connections;
     apply_settings(worker);
 }
@@ -401,7 +403,7 @@ static bool make_house(struct worker *worker, const struct worker_options *optio
     house->queues = options->queues;
     house->home = &worker->home;
     worker->home = (struct queue_home){ .ring = ring, .arg = worker };
-    requests_know(house, snapshot_ref(options->snapshot), fleet_ref(options->fleet));
+    requests_know(house, snapshot_ref(options->snapshot), fleet_ref(options->fleet), keyring_ref(options->keys));
     house->is_draining = options->is_draining;
     house->nudge = options->nudge;
     house->nudge_arg = options->arg;
@@ -427,9 +429,11 @@ void worker_free(struct worker *worker)
     upstream_pool_free(worker->house.pool);
     (void)snapshot_unref(worker->house.snapshot);
     (void)fleet_unref(worker->house.fleet);
+    (void)keyring_unref(worker->house.keys);
     if (worker->mail.snapshot) {
         (void)snapshot_unref(worker->mail.snapshot);
         (void)fleet_unref(worker->mail.fleet);
+        (void)keyring_unref(worker->mail.keys);
     }
     for (size_t i = 0; i < worker->listener_count; i++)
         (void)close(worker->listeners[i].fd);
@@ -482,16 +486,19 @@ static void send_mail(struct worker *worker)
     ring(worker);
 }
 
-void worker_update(struct worker *worker, struct snapshot *snapshot, struct fleet *fleet, unsigned max_connections)
+void worker_update(struct worker *worker, struct snapshot *snapshot, struct fleet *fleet, struct keyring *keys,
+                   unsigned max_connections)
 {
     struct mail *mail = write_mail(worker);
 
     if (mail->snapshot) {
         (void)snapshot_unref(mail->snapshot);
         (void)fleet_unref(mail->fleet);
+        (void)keyring_unref(mail->keys);
     }
     mail->snapshot = snapshot_ref(snapshot);
     mail->fleet = fleet_ref(fleet);
+    mail->keys = keyring_ref(keys);
     mail->max_connections = max_connections;
     send_mail(worker);
 }

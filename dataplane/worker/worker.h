@@ -10,6 +10,7 @@
 #include "text.h"
 
 struct fleet;
+struct keyring;
 struct limits;
 struct metrics;
 struct queues;
@@ -24,6 +25,7 @@ struct worker_options {
     struct queues *queues;
     struct snapshot *snapshot; /* a reference is taken */
     struct fleet *fleet;       /* the same */
+    struct keyring *keys;      /* the same */
     unsigned max_connections;  /* as far as descriptors go */
     int descriptor_limit;      /* descriptors from here on are not for callers and backends */
     unsigned worker_count;     /* how many share what is counted a process */
@@ -37,7 +39,8 @@ struct worker_options {
 /* Starts the thread. NULL: no memory or no thread. */
 struct worker *worker_start(const struct worker_options *options);
 /* From now on these; requests that have begun keep theirs. References are taken. */
-void worker_update(struct worker *worker, struct snapshot *snapshot, struct fleet *fleet, unsigned max_connections);
+void worker_update(struct worker *worker, struct snapshot *snapshot, struct fleet *fleet, struct keyring *keys,
+                   unsigned max_connections);
 /* Probes brought news. */
 void worker_look_again(struct worker *worker);
 /* Too many connections are open: those of yours that can be spared shall close. */

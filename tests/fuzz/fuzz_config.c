@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keyring.h"
 #include "snapshot.h"
 
 enum { SENTENCE_BYTES = 16 * 1024, PRINTED_BYTES = 64 * 1024 * 1024 };
@@ -29,10 +30,11 @@ static void use(struct snapshot *snapshot)
     must(printed.len != 0 && printed.err == ERR_OK && utf8_valid(text_slice(&printed)), "not printed well", &printed);
     must(!snapshot_needs_restart(snapshot, snapshot, &why), "differs from itself", &why);
     for (size_t i = 0; i < snapshot->key_count; i++) {
-        const struct key *key = &snapshot->keys[i];
-        must(snapshot_find_key(snapshot, &key->hash) == key, "a key is not found", &printed);
+        const struct key_rule *rule = &snapshot->keys[i];
+        const struct key *key = keyring_find(snapshot->keyring, &rule->hash);
+        must(key && slice_is(key_name(key), slice_of(rule->name)), "a key is not found", &printed);
         must(key->weight != 0, "a key without weight", &printed);
-        must(!key->models || key_may_use(key, slice_of(key->models[0])), "a key may not use its model", &printed);
+        must(!rule->models || key_may_use(key, slice_of(rule->models[0])), "a key may not use its model", &printed);
     }
     for (size_t i = 0; i < snapshot->model_count; i++) {
         const struct model *model = &snapshot->models[i];

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "given.h"
+#include "keyring.h"
 
 #define HEX "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8"
 
