@@ -8,29 +8,42 @@ enum { WORDS_AT = offsetof(struct key, words), SHOWN_DIGITS = 8 };
 /* Two lines, with names of up to 35 bytes in all. */
 static_assert(WORDS_AT == 93 && KEY_NAME_MAX_BYTES <= UINT8_MAX && KEY_WEIGHT_MAX <= UINT16_MAX);
 
-/* What would break a line of the log, or let one name look like another. */
-bool key_word_is_good(struct slice word)
+/* Of a word that has more than ASCII: valid, without control characters and spaces that look like none. */
+static bool is_plain_utf8(struct slice word)
 {
     static const char *const spaces[] = {
         "\u00a0", "\u1680", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000", "\ufeff"
     };
 
-    if (!word.len || word.len > KEY_NAME_MAX_BYTES || !utf8_valid(word))
+    if (!utf8_valid(word))
         return false;
-    for (size_t i = 0; i < word.len; i++) {
-        unsigned char c = (unsigned char)word.at[i];
-        if (c <= ' ' || c == 0x7f || strchr("/=\"", c) || (i == 0 && c == '!'))
+    for (size_t i = 0; i + 1 < word.len; i++) {
+        unsigned char c = (unsigned char)word.at[i], next = (unsigned char)word.at[i + 1];
+        if (c == 0xc2 && next < 0xa0) /* U+0080 to U+009F */
             return false;
-        if (c == 0xc2 && i + 1 < word.len && (unsigned char)word.at[i + 1] < 0xa0) /* U+0080 to U+009F */
-            return false;
-        if (c == 0xe2 && i + 2 < word.len && (unsigned char)word.at[i + 1] == 0x80 &&
-            (unsigned char)word.at[i + 2] <= 0x8f) /* U+2000 to U+200F */
+        if (c == 0xe2 && next == 0x80 && (unsigned char)word.at[i + 2] <= 0x8f) /* U+2000 to U+200F */
             return false;
     }
     for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++)
         if (slice_has(word, slice_of(spaces[i])))
             return false;
     return true;
+}
+
+/* What would break a line of the log, or let one name look like another. */
+bool key_word_is_good(struct slice word)
+{
+    unsigned char seen = 0;
+
+    if (!word.len || word.len > KEY_NAME_MAX_BYTES || word.at[0] == '!')
+        return false;
+    for (size_t i = 0; i < word.len; i++) {
+        unsigned char c = (unsigned char)word.at[i];
+        if (c <= ' ' || c == 0x7f || c == '/' || c == '=' || c == '"')
+            return false;
+        seen |= c;
+    }
+    return seen < 0x80 || is_plain_utf8(word); /* a million keys are read at a start */
 }
 
 bool key_model_is_good(const char *name)

@@ -93,6 +93,8 @@ static struct locksmith *make(unsigned count)
     return smith;
 }
 
+static volatile uint32_t sink; /* so that nothing is left out because nobody looks */
+
 /* The best of ROUNDS: the rest is noise. */
 static double look_ns(const struct keyring *ring, const struct digest *hashes, unsigned count)
 {
@@ -106,6 +108,7 @@ static double look_ns(const struct keyring *ring, const struct digest *hashes, u
             next = next * 1664525u + 1013904223u + (key ? key->weight : 0);
         }
         double ns = (double)(now_ns() - start) / LOOKS;
+        sink = next;
         best = ns < best ? ns : best;
     }
     return best;
@@ -122,6 +125,7 @@ static double chain_ns(const struct digest *hashes, unsigned count)
         for (unsigned i = 0; i < LOOKS; i++)
             next = next * 1664525u + 1013904223u + (hashes[(uint64_t)next * count >> 32].bytes[20] & 1);
         double ns = (double)(now_ns() - start) / LOOKS;
+        sink = next;
         best = ns < best ? ns : best;
     }
     return best;
@@ -143,6 +147,7 @@ static double hash_and_look_ns(const struct keyring *ring, unsigned count)
             found += keyring_find(ring, &hash) == NULL;
         }
         double ns = (double)(now_ns() - start) / (LOOKS / 4);
+        sink = found;
         best = ns < best ? ns : best;
     }
     return best;
