@@ -128,3 +128,6 @@ const char *conf_keep(struct arena *arena, struct slice text);
 void conf_add_value(const struct conf_row *row, const void *field, struct text *out);
 /* What values a row takes: "true or false", "1s to 24h" … */
 void conf_add_form(const struct conf_row *row, struct text *out);
+/* Every row with its default and meaning, for a terminal or as a section of a page. */
+void conf_describe(const struct conf_table *table, const char *title, bool tells_reload, bool as_markdown,
+                   struct text *out);

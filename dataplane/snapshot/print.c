@@ -1,7 +1,7 @@
 /* What people see of it: the settings in force with their sources, and what settings there are. */
 #include "parts.h"
 
-enum { SHOWN_HASH_DIGITS = 8, LINE_BYTES = 64 * 1024, FORM_BYTES = 512, VALUE_COLUMN = 30, SOURCE_COLUMN = 56 };
+enum { SHOWN_HASH_DIGITS = 8, LINE_BYTES = 64 * 1024, VALUE_COLUMN = 30, SOURCE_COLUMN = 56 };
 
 /* Enough to tell two apart, of the hash only. */
 static void add_masked(struct text *out, const struct digest *hash)
@@ -154,70 +154,10 @@ void snapshot_print(const struct snapshot *snapshot, struct text *out)
     text_release(&line);
 }
 
-/* In a Markdown table a bar would end the cell. */
-static void add_cell(struct text *out, const char *words)
-{
-    for (; *words; words++) {
-        if (*words == '|')
-            text_add_char(out, '\\');
-        text_add_char(out, *words);
-    }
-}
-
-static void describe_row_markdown(const struct conf_row *row, bool tells_reload, struct text *out)
-{
-    struct text form;
-
-    text_init(&form, FORM_BYTES);
-    conf_add_form(row, &form);
-    text_printf(out, "| `%s` | ", row->key);
-    if (row->fallback)
-        text_printf(out, "`%s` | ", row->fallback);
-    else
-        text_add_literal(out, " | ");
-    add_cell(out, text_string(&form));
-    text_add_literal(out, " | ");
-    if (tells_reload)
-        text_add_string(out, row->is_live ? "reload | " : "restart | ");
-    add_cell(out, row->help);
-    text_add_literal(out, " |\n");
-    text_release(&form);
-}
-
-static void describe_row_plain(const struct conf_row *row, bool tells_reload, struct text *out)
-{
-    text_printf(out, "  %s", row->key);
-    if (row->fallback)
-        text_printf(out, " (default %s)", row->fallback);
-    text_add_literal(out, "\n      ");
-    text_add_string(out, row->help);
-    text_add_literal(out, "\n      ");
-    conf_add_form(row, out);
-    text_add_string(out, tells_reload && !row->is_live ? "; a change needs a restart\n" : "\n");
-}
-
-static void describe_table(const struct conf_table *table, const char *title, bool tells_reload, bool as_markdown,
-                           struct text *out)
-{
-    if (as_markdown && tells_reload)
-        text_printf(out, "## %s\n\n| key | default | values | a change takes | meaning |\n|---|---|---|---|---|\n",
-                    title);
-    else if (as_markdown)
-        text_printf(out, "\n## %s\n\n| key | default | values | meaning |\n|---|---|---|---|\n", title);
-    else
-        text_printf(out, "%s%s:\n", tells_reload ? "" : "\n", title);
-    for (size_t i = 0; i < table->count; i++) {
-        if (as_markdown)
-            describe_row_markdown(&table->rows[i], tells_reload, out);
-        else
-            describe_row_plain(&table->rows[i], tells_reload, out);
-    }
-}
-
 void settings_describe(struct text *out, bool as_markdown)
 {
-    describe_table(&settings_table, "Settings", true, as_markdown, out);
-    describe_table(&backend_table, "An entry of backends", false, as_markdown, out);
-    describe_table(&key_table, "An entry of auth.valid_keys", false, as_markdown, out);
-    describe_table(&model_table, "An entry of models", false, as_markdown, out);
+    conf_describe(&settings_table, "Settings", true, as_markdown, out);
+    conf_describe(&backend_table, "An entry of backends", false, as_markdown, out);
+    conf_describe(&key_table, "An entry of auth.valid_keys", false, as_markdown, out);
+    conf_describe(&model_table, "An entry of models", false, as_markdown, out);
 }
