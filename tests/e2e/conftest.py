@@ -13,6 +13,7 @@ import pytest
 
 import fake as stand_in
 from gateway import Gateway
+from postgres import Cluster
 
 
 def pytest_configure(config):
@@ -112,3 +113,28 @@ def start_gateway(fake, folder):  # the folder outlives the gateways: their logs
             stack.callback(gateway.stop)
             return gateway
         yield start
+
+
+@pytest.fixture(scope="session")
+def session_cluster():
+    with short_folder() as path:
+        cluster = Cluster(path)
+        yield cluster
+        cluster.stop()
+
+
+@pytest.fixture
+def cluster(session_cluster):
+    """The worker's PostgreSQL. Who stops it need not start it again."""
+    if session_cluster.process.poll() is not None:
+        session_cluster.start()
+    return session_cluster
+
+
+@pytest.fixture
+def database(cluster):
+    """An empty database of this test's own."""
+    database = cluster.database()
+    yield database
+    if cluster.process.poll() is None:
+        database.drop()

@@ -52,6 +52,7 @@ RULES = [
     ("dataplane/http/http.c", "dialect.h", "HTTP has never heard of a chat"),
     ("dataplane/dialect/dialect.c", "kind.h", "a dialect has never heard of an engine"),
     ("dataplane/limit/limit.c", "snapshot.h", "limits know numbers, not files"),
+    ("controlplane/store/store.c", "migrate.h", "the store has never heard of a table"),
 ]
 
 
