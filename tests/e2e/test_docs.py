@@ -225,7 +225,8 @@ def test_a_command_begins_with_something_that_exists(page, word):
 def test_paths_that_are_named_exist(page):
     for said in in_backticks(PAGES[page]):
         path = said.split()[0]
-        if re.fullmatch(r"(tests|docs|deploy|cmake|common|dataplane)/[\w./-]+", path) and not re.search("[A-Z]{3}", path):
+        folders = "tests|docs|deploy|cmake|common|dataplane|controlplane|migrations"
+        if re.fullmatch(rf"({folders})/[\w./-]+", path) and not re.search("[A-Z]{3}", path):
             assert (ROOT / path).exists(), f"{page} names {path}"
 
 

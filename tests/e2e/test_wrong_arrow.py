@@ -52,7 +52,9 @@ RULES = [
     ("dataplane/http/http.c", "dialect.h", "HTTP has never heard of a chat"),
     ("dataplane/dialect/dialect.c", "kind.h", "a dialect has never heard of an engine"),
     ("dataplane/limit/limit.c", "snapshot.h", "limits know numbers, not files"),
+    ("controlplane/migrate/migrate.c", "snapshot.h", "the planes never include each other"),
     ("controlplane/store/store.c", "migrate.h", "the store has never heard of a table"),
+    ("controlplane/migrate/migrate.c", "conf.h", "what migrates has never heard of a file of settings"),
 ]
 
 

@@ -1,0 +1,149 @@
+/* The one table of settings. To add one: a field in struct settings, a row here, docs/control.md (written by its test).
+ */
+#include "settings.h"
+
+#include <stdlib.h>
+
+#include "conf.h"
+#include "store.h"
+
+#define SETTING(member) offsetof(struct settings, member)
+#define MS              INT64_C(1)
+#define SECOND          INT64_C(1000)
+#define HOUR            (3600 * SECOND)
+
+enum { DATABASE_MAX_BYTES = 4096, ROLE_MAX_BYTES = 63, WORDS_BYTES = 256 };
+
+struct settings_memory {
+    struct arena arena;
+};
+
+static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
+static const char *const log_formats[] = { "text", "json", NULL };
+
+static enum err keep(struct conf_reading *reading, const struct conf_node *node, struct slice text, const char **field)
+{
+    *field = conf_keep(reading->arena, text);
+    if (*field)
+        return ERR_OK;
+    (void)conf_refuse(reading->conf, node, reading->why, "cannot be kept: %s", err_text(ERR_NO_MEMORY));
+    return ERR_NO_MEMORY;
+}
+
+static enum err database_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
+                              void *field)
+{
+    struct slice text;
+    struct text words;
+    enum err err = conf_string(reading, node, (size_t)row->min, (size_t)row->max, &text);
+
+    if (err != ERR_OK)
+        return err;
+    text_init(&words, WORDS_BYTES);
+    err = keep(reading, node, text, field);
+    if (err == ERR_OK && database_check(*(const char **)field, &words) != ERR_OK)
+        err = conf_refuse(reading->conf, node, reading->why, "%s", text_string(&words));
+    text_release(&words);
+    return err;
+}
+
+static const struct conf_row rows[] = {
+    { "database", CONF_OWN, SETTING(database), NULL, 0, DATABASE_MAX_BYTES, .read = database_read, .is_secret = true,
+      .form = "a connection string of PostgreSQL: \"host=… dbname=… user=…\" or a postgresql:// URI",
+      .help =
+          "where PostgreSQL is; what it does not say comes from PGHOST, PGDATABASE, PGUSER, PGPASSFILE and the like. "
+          "A host is looked up while everything else waits: write an address" },
+    { "database_role", CONF_STRING, SETTING(database_role), "qwen_control", 0, ROLE_MAX_BYTES,
+      .help = "the role that every connection becomes, so that it can do no more than it must; empty: none" },
+    { "database_connections", CONF_COUNT, SETTING(database_connections), "4", 1, 100,
+      .help = "connections that are kept open" },
+    { "database_pipeline", CONF_COUNT, SETTING(database_pipeline), "32", 1, 1000,
+      .help = "questions that may be under way on one connection" },
+    { "database_max_waiting", CONF_COUNT, SETTING(database_max_waiting), "10000", 1, 1000000,
+      .help = "questions that may wait for a connection" },
+    { "database_wait_timeout", CONF_MS, SETTING(database_wait_timeout_ms), "5s", 10 * MS, HOUR,
+      .help = "how long a question may wait for a connection, as while the database is away" },
+    { "database_connect_timeout", CONF_MS, SETTING(database_connect_timeout_ms), "3s", 10 * MS, HOUR,
+      .help = "how long connecting may take, over all hosts that `database` names" },
+    { "database_statement_timeout", CONF_MS, SETTING(database_statement_timeout_ms), "10s", 10 * MS, HOUR,
+      .help = "how long one statement may take, and how long a transaction may do nothing" },
+    { "database_reconnect_delay", CONF_MS, SETTING(database_reconnect_delay_ms), "100ms", 10 * MS, HOUR,
+      .help = "when a lost connection is tried again first; each further attempt waits twice as long" },
+    { "database_reconnect_max", CONF_MS, SETTING(database_reconnect_max_ms), "3s", 10 * MS, HOUR,
+      .help = "what that waiting grows to" },
+    { "log_level", CONF_CHOICE, SETTING(log_level), "info", .words = log_levels, .help = "what is worth a line" },
+    { "log_format", CONF_CHOICE, SETTING(log_format), "text", .words = log_formats,
+      .help = "how a line looks; all go to stderr" },
+};
+static const struct conf_table table = { rows, sizeof rows / sizeof *rows };
+
+static enum err check_whole(const struct conf *conf, const struct settings *settings, struct text *why)
+{
+    const struct conf_node *node = conf_member(conf->root, "database_reconnect_max");
+
+    if (settings->database_reconnect_max_ms >= settings->database_reconnect_delay_ms)
+        return ERR_OK;
+    if (!node)
+        node = conf_member(conf->root, "database_reconnect_delay");
+    return conf_refuse(
+        conf, node, why, "makes database_reconnect_max (%lld ms) less than database_reconnect_delay (%lld ms)",
+        (long long)settings->database_reconnect_max_ms, (long long)settings->database_reconnect_delay_ms);
+}
+
+static struct settings *build(const struct conf *conf, struct text *why)
+{
+    struct settings *settings = calloc(1, sizeof *settings);
+    struct settings_memory *memory = calloc(1, sizeof *memory);
+    struct conf_reading reading = { .conf = conf, .why = why };
+    enum err err;
+
+    if (!settings || !memory) {
+        text_printf(why, "%s: cannot be kept: %s", conf->file, err_text(ERR_NO_MEMORY));
+        free(settings);
+        free(memory);
+        return NULL;
+    }
+    arena_init(&memory->arena);
+    settings->memory = memory;
+    settings->database = "";
+    reading.arena = &memory->arena;
+    err = conf_table_read(&reading, &table, conf->root, settings, NULL);
+    if (err == ERR_OK)
+        err = check_whole(conf, settings, why);
+    return err == ERR_OK ? settings : settings_free(settings);
+}
+
+struct settings *settings_parse(const char *file, struct slice yaml, struct text *why)
+{
+    struct conf *conf = conf_parse(file, yaml, why);
+    struct settings *settings = conf ? build(conf, why) : NULL;
+
+    conf_free(conf);
+    return settings;
+}
+
+struct settings *settings_load(const char *file, struct text *why, struct text *warnings)
+{
+    struct conf *conf = conf_open(file, why);
+    struct settings *settings = conf ? build(conf, why) : NULL;
+
+    if (settings && conf->mode & 044 && database_has_secret(settings->database))
+        text_printf(warnings, "%s: holds a password and others may read it: chmod 600 it, or use a passfile\n", file);
+    conf_free(conf);
+    return settings;
+}
+
+struct settings *settings_free(struct settings *settings)
+{
+    if (!settings)
+        return NULL;
+    arena_release(&settings->memory->arena);
+    free(settings->memory);
+    free(settings);
+    return NULL;
+}
+
+void settings_describe(struct text *out, bool as_markdown)
+{
+    conf_describe(&table, "Settings", false, as_markdown, out);
+}

@@ -1,0 +1,29 @@
+/*
+ * settings - what qwen-control is told by its file: one table of rows, read by conf. Immutable; main's, for as long as
+ * the program runs. Times are in _ms.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "text.h"
+
+struct settings_memory;
+
+struct settings {
+    const char *database; /* may hold a password: never printed */
+    const char *database_role;
+    unsigned database_connections, database_pipeline, database_max_waiting;
+    int64_t database_wait_timeout_ms, database_connect_timeout_ms, database_statement_timeout_ms;
+    int64_t database_reconnect_delay_ms, database_reconnect_max_ms;
+    unsigned log_level, log_format; /* enum log_level; 0: text, 1: json */
+    struct settings_memory *memory;
+};
+
+/* NULL: `why` is a sentence with file and line. `warnings`: one a line. */
+struct settings *settings_load(const char *file, struct text *why, struct text *warnings);
+struct settings *settings_parse(const char *file, struct slice yaml, struct text *why);
+/* Returns NULL. */
+struct settings *settings_free(struct settings *settings);
+/* Every setting with its default and meaning. */
+void settings_describe(struct text *out, bool as_markdown);
