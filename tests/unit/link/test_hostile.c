@@ -232,13 +232,18 @@ TEST(a_frame_over_the_limit_closes_its_connection_alone)
 
 TEST(a_long_greeting_is_not_even_read)
 {
-    static char bytes[16384];
+    static char letters[CODEC_MAX_NAME];
+    struct slice features[64];
+    const struct qw_message hello = { QW_HELLO, .hello = { .name = SLICE("gw1"), .features = { features, 64 } } };
     const struct qw_message *answer;
     int fd;
 
+    memset(letters, 'a', sizeof letters);
+    for (unsigned i = 0; i < 64; i++)
+        features[i] = (struct slice){ letters, sizeof letters };
     rig_open(NULL);
     fd = raw_open_sp();
-    raw_ask(fd, 1, (struct slice){ bytes, sizeof bytes });
+    raw_ask(fd, 1, raw_packed(&hello)); /* which is in order but for its 16 KiB */
     answer = raw_message(fd);
     CHECK(answer->what == QW_REFUSED && answer->refused.reason == QW_HELLO_FIRST);
     (void)close(fd);
