@@ -19,9 +19,14 @@ struct keyring *keyring_new(uint64_t version)
     return ring;
 }
 
+void keyring_ref_more(struct keyring *ring, unsigned count)
+{
+    (void)__atomic_add_fetch(&ring->refs, count, __ATOMIC_RELAXED);
+}
+
 struct keyring *keyring_ref(struct keyring *ring)
 {
-    (void)__atomic_add_fetch(&ring->refs, 1, __ATOMIC_RELAXED);
+    keyring_ref_more(ring, 1);
     return ring;
 }
 

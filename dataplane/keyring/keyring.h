@@ -9,7 +9,7 @@
  * callers. struct key_rule   A key as it is read, from a file or from the control plane. struct key: as it lies in a
  * ring.
  *
- * A request keeps a copy of its key (key_copy), not the ring: streams are long, and rings of old would pile up.
+ * Whoever needs a key for longer than rings should be held copies it (key_copy): rings of old would pile up.
  * Lists of models and of addresses are kept once, however many keys have the same one.
  */
 #pragma once
@@ -110,6 +110,7 @@ struct archive_section;
 struct keyring;
 
 struct keyring *keyring_ref(struct keyring *ring);
+void keyring_ref_more(struct keyring *ring, unsigned count);
 /* Returns NULL: `ring = keyring_unref(ring);` */
 struct keyring *keyring_unref(struct keyring *ring);
 /* The key whose hash this is (constant time in the hash), or NULL. O(1). It lives as long as the ring. */

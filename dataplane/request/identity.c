@@ -64,20 +64,6 @@ static struct slice find_secret(struct request *req, const struct http_head *hea
     return plain;
 }
 
-/* A copy, good for as long as the request, while rings come and go. */
-static bool keep_key(struct request *req, const struct key *key)
-{
-    size_t bytes = key_copy_bytes(key);
-    void *memory = bytes <= sizeof req->key_room ? req->key_room : arena_take(&req->arena, bytes);
-
-    if (!memory)
-        return false;
-    req->key = key_copy(key, memory);
-    req->record.key = key_name(req->key);
-    req->record.user = key_user(req->key);
-    return true;
-}
-
 static enum cause find_key(struct request *req, const struct http_head *head)
 {
     struct slice secret = find_secret(req, head);
@@ -88,11 +74,12 @@ static enum cause find_key(struct request *req, const struct http_head *head)
         if (!secret.len || secret.len > MAX_KEY_BYTES)
             return CAUSE_KEY;
         digest_sha256(secret, &hash);
-        key = keyring_find(req->house->keys, &hash);
+        key = keyring_find(req->keys, &hash);
         if (!key || (key->expires_s && !key_is_valid_at(key, clock_wall_ms() / 1000)))
             return CAUSE_KEY;
-        if (!keep_key(req, key))
-            return CAUSE_NO_MEMORY;
+        req->key = key;
+        req->record.key = key_name(key);
+        req->record.user = key_user(key);
     }
     /* Without keys everybody shares one holder, and is a person by address. */
     req->holder = limits_holder(req->house->limits, &hash);
@@ -229,9 +216,6 @@ void identity_give_back(struct request *req)
         address_leave(req->house->limits, &req->record.address);
     if (req->person)
         person_give_back(req->person);
-    if (req->key)
-        key_let_go(req->key);
-    req->key = NULL;
     req->has_address = false;
     req->person = NULL;
 }

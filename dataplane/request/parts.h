@@ -56,6 +56,7 @@ struct request {
     struct client *client;     /* NULL once the caller is gone */
     struct snapshot *snapshot; /* of its beginning: know() */
     struct fleet *fleet;
+    struct keyring *keys;
     struct arena arena;       /* lives as long as the request */
     struct arena parse_arena; /* until the backend's request is written; then one line of the answer at a time */
     struct deadline deadline;
@@ -81,11 +82,10 @@ struct request {
     const char *allow; /* with 405: the methods that the path takes */
 
     /* who */
-    const struct key *key; /* a copy, mostly in key_room; NULL: authentication is off, or not there yet */
+    const struct key *key; /* in `keys`; NULL: authentication is off, or not there yet */
     struct holder *holder;
     struct person *person;
     struct rate_state rate;
-    _Alignas(void *) char key_room[128];
 
     /* what; later, the answer in the same places */
     struct text gathered;     /* what comes in pieces: the body; a line, a whole answer, an error's body */

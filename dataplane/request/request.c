@@ -170,10 +170,10 @@ void requests_release(struct request_house *house)
     house->lists = NULL;
 }
 
-/* ---- snapshot and fleet ---- */
+/* ---- snapshot, fleet and keys ---- */
 
 /*
- * A request keeps the two that it began with. While they are the house's own, requests are only counted, in a number
+ * A request keeps those that it began with. While they are the house's own, requests are only counted, in a number
  * that is this worker's alone; when the house gets others, as many real references are taken. So a request needs no
  * atomics on lines that every worker writes to.
  */
@@ -181,6 +181,7 @@ static void know(struct request *req)
 {
     req->snapshot = req->house->snapshot;
     req->fleet = req->house->fleet;
+    req->keys = req->house->keys;
     req->era = req->house->era;
     req->house->users++;
 }
@@ -192,9 +193,11 @@ static void forget(struct request *req)
     } else {
         (void)fleet_unref(req->fleet);
         (void)snapshot_unref(req->snapshot);
+        (void)keyring_unref(req->keys);
     }
     req->snapshot = NULL;
     req->fleet = NULL;
+    req->keys = NULL;
 }
 
 void requests_know(struct request_house *house, struct snapshot *snapshot, struct fleet *fleet, struct keyring *keys)
@@ -202,6 +205,7 @@ void requests_know(struct request_house *house, struct snapshot *snapshot, struc
     if (house->users) {
         snapshot_ref_more(house->snapshot, house->users);
         fleet_ref_more(house->fleet, house->users);
+        keyring_ref_more(house->keys, house->users);
     }
     (void)snapshot_unref(house->snapshot);
     (void)fleet_unref(house->fleet);

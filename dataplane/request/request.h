@@ -34,7 +34,7 @@ struct request_house {
     struct metrics_shard *metrics;
     struct snapshot *snapshot; /* current, counted: requests_know() */
     struct fleet *fleet;       /* the same */
-    struct keyring *keys;      /* the same; requests keep copies of theirs */
+    struct keyring *keys;      /* the same */
     unsigned era;              /* how often these have been replaced */
     unsigned users;            /* requests of this era */
     const atomic_bool *is_draining;
