@@ -3,9 +3,9 @@
  * Owned by its thread, on which everything here is called and everybody told.
  *
  * It is this small since it lies on the way of every request: libevent, which the control thread keeps, looks
- * descriptors up in tables of its own, reads the clock twice and keeps a heap of timers, which cost a request 2 us
- * where caches are cold (tests/bench/footprint). A loop's own descriptor is readable while there is news: another loop
- * can wait for it.
+ * descriptors up in tables of its own, reads the clock twice and keeps a heap of timers, all of it memory that is cold
+ * when a request comes (tests/bench/footprint counts it). A loop's own descriptor is readable while there is news:
+ * another loop can wait for it.
  */
 #pragma once
 #include <stdbool.h>
