@@ -142,8 +142,10 @@ class Database:
     def config(self, user=SUPERUSER, **settings):
         path = self.cluster.folder / f"{self.name}.yaml"
         lines = {"database": f'"{self.address(user)}"', **settings}
-        path.write_text("".join(f"{name}: {value}\n" for name, value in lines.items()))
-        path.chmod(0o600)
+        fresh = path.with_suffix(".new")  # whole under its name at every moment: programs of this test may be reading it
+        fresh.write_text("".join(f"{name}: {value}\n" for name, value in lines.items()))
+        fresh.chmod(0o600)
+        fresh.rename(path)
         return path
 
     def control(self, *arguments, user=SUPERUSER, **settings):
