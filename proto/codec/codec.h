@@ -66,6 +66,7 @@ enum qw_reason {
 
 enum qw_noun { QW_KEY = 1, QW_RANGE, QW_MODEL, QW_BACKEND, QW_SETTING, QW_NOUNS };
 enum qw_class { QW_CLASS_NOT_SAID, QW_INTERACTIVE, QW_BATCH, QW_CLASSES };
+enum qw_think { QW_THINK_NOT_SAID, QW_THINK_ON, QW_THINK_OFF, QW_THINKS };
 
 struct qw_version {
     uint32_t major, minor, patch;
@@ -81,6 +82,7 @@ struct qw_hello {
     const struct qw_version *version;
     struct qw_names features;
     struct slice address, instance;
+    uint32_t max_staleness_s;
 };
 
 struct qw_challenge {
@@ -238,6 +240,7 @@ struct qw_model {
     struct slice keep_alive;
     bool preloads;
     const struct qw_number *max_prompt_chars, *max_system_chars; /* NULL: as the settings say */
+    enum qw_think think;
 };
 
 struct qw_backend {
@@ -255,6 +258,7 @@ struct qw_removed {
     enum qw_noun noun;
     struct slice id, name;
     bool cuts;
+    struct slice hash;
 };
 
 /* The tags of Change are the nouns; what is gone comes behind them. */

@@ -73,10 +73,10 @@ static const char *removed_judge(const void *ours)
 {
     const struct qw_removed *removed = ours;
     bool is_key = removed->noun == QW_KEY;
+    bool says_what = is_key ? removed->id.len && removed->hash.len && !removed->name.len
+                            : removed->name.len && !removed->id.len && !removed->hash.len;
 
-    return (is_key ? removed->id : removed->name).len == 0 || (is_key ? removed->name : removed->id).len
-               ? "a removed does not say what"
-               : NULL;
+    return says_what ? NULL : "a removed does not say what";
 }
 
 static const char *chunk_judge(const void *ours)
@@ -117,7 +117,7 @@ END
 
     SHAPE(hello, hello, MUST_NAME(hello, name), INNER(hello, version, version_shape),
           LIST(ROW_NAMES, hello, features.names, features.count, .max = MAX_FEATURES), NAME(hello, address),
-          EXACT(hello, instance, CODEC_ID_BYTES)) END
+          EXACT(hello, instance, CODEC_ID_BYTES), U32(hello, max_staleness_s)) END
 
     SHAPE(challenge, challenge, MUST_EXACT(challenge, nonce, CODEC_NONCE_BYTES),
           INNER(challenge, version, version_shape)) END
@@ -193,7 +193,7 @@ END
 
             SHAPE(model, model, MUST_NAME(model, name), NAME(model, backend_model), U64(model, num_ctx),
                   TEXT(model, keep_alive), FLAG(model, preloads), INNER(model, max_prompt_chars, number_shape),
-                  INNER(model, max_system_chars, number_shape)) RESTRICTS
+                  INNER(model, max_system_chars, number_shape), CHOICE(model, think, QW_THINKS - 1)) RESTRICTS
 
             SHAPE(backend, backend, MUST_NAME(backend, name), MUST_TEXT(backend, url), NAME(backend, kind),
                   U32(backend, slots), U32(backend, weight), FLAG(backend, is_standby), FLAG(backend, drains),
@@ -202,7 +202,8 @@ END
             SHAPE(setting, setting, MUST_NAME(setting, name), MUST_TEXT(setting, value)) RESTRICTS
 
             SHAPE(removed, removed, MUST(ROW_CHOICE, removed, noun, .max = QW_NOUNS - 1),
-                  EXACT(removed, id, CODEC_ID_BYTES), NAME(removed, name), FLAG(removed, cuts))
+                  EXACT(removed, id, CODEC_ID_BYTES), NAME(removed, name), FLAG(removed, cuts),
+                  EXACT(removed, hash, CODEC_HASH_BYTES))
                 .judge = removed_judge,
  RESTRICTS
 

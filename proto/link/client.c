@@ -342,6 +342,7 @@ static void greet(struct link_client *client, int64_t now_ms)
         .features = options->features,
         .address = slice_of(options->address),
         .instance = { (const char *)client->instance, sizeof client->instance },
+        .max_staleness_s = client->options.max_staleness_s,
     };
     struct qw_message message = { QW_HELLO, .hello = hello };
     struct identity_key key;
@@ -379,7 +380,7 @@ static void prove(struct link_client *client, const struct qw_challenge *challen
     }
     message.proof.signature = (struct slice){ (const char *)signature.bytes, sizeof signature.bytes };
     client->state = CLIENT_PROVING;
-    own_ask(client, &message, now_ms, client->options.patience_ms);
+    own_ask(client, &message, now_ms, client->enrols ? client->options.enrol_ms : client->options.patience_ms);
 }
 
 static void welcomed(struct link_client *client, const struct qw_welcome *welcome, int64_t now_ms)

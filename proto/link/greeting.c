@@ -161,6 +161,7 @@ static bool peer_learn(struct link_peer *peer, const struct qw_hello *hello)
     keep(hello->name, peer->name, &peer->name_len);
     keep(hello->address, peer->address, &peer->address_len);
     keep(hello->instance, peer->instance, &peer->instance_len);
+    peer->max_staleness_s = hello->max_staleness_s;
     peer->name_hash = slice_hash((const uint64_t[2]){ 0, 0x9e3779b97f4a7c15 }, hello->name);
     peer->version = hello->version ? *hello->version : no_version;
     text_clear(&peer->features);
@@ -257,15 +258,40 @@ static void peer_welcome(struct link_peer *peer, struct link_ask *ask)
     server->events.on_welcome(server->arg, peer);
 }
 
+void link_ask_welcome(struct link_ask *ask)
+{
+    if (ask->peer && ask->peer->state == PEER_PROVEN)
+        peer_welcome(ask->peer, ask);
+    else
+        ask_recycle(ask);
+}
+
+void peer_is_refused(struct link_peer *peer)
+{
+    if (peer->state == PEER_GREETED || peer->state == PEER_PROVEN)
+        peer->deadline_ms = clock_ms() + LEAVING_MS;
+}
+
+static void peer_enrolled(struct link_peer *peer, struct link_ask *ask)
+{
+    struct link_server *server = peer->server;
+
+    peer->state = PEER_PROVEN;
+    peer->deadline_ms = INT64_MAX; /* it waits for us again */
+    server->events.on_enrolled(server->arg, ask, link_peer_name(peer), &peer->key, &peer->secret_hash);
+}
+
 static void peer_proves(struct link_peer *peer, struct link_ask *ask, const struct qw_proof *proof)
 {
     bool is_good = proof_is_good(peer, proof);
 
     explicit_bzero(peer->nonce, sizeof peer->nonce);
-    if (is_good)
-        peer_welcome(peer, ask);
-    else
+    if (!is_good)
         turn_away(peer, ask, QW_IDENTITY, "the name is unknown, or the proof is not of its key");
+    else if (peer->enrols && peer->server->events.on_enrolled)
+        peer_enrolled(peer, ask);
+    else
+        peer_welcome(peer, ask);
 }
 
 static void stranger_wrong(struct link_peer *peer, struct link_ask *ask)
@@ -284,6 +310,8 @@ static void stranger_hear(struct link_peer *peer, struct link_ask *ask, const st
         if (peer_greets(peer, ask, &message->hello))
             server->events.on_hello(server->arg, ask, &message->hello);
     } else if (peer->state == PEER_STRANGER && message->what == QW_ENROL) {
+        peer->enrols = true;
+        digest_sha256(message->enrol.secret, &peer->secret_hash);
         if (peer_greets(peer, ask, message->enrol.hello))
             server->events.on_enrol(server->arg, ask, &message->enrol);
     } else if (peer->state == PEER_CHALLENGED && message->what == QW_PROOF) {
@@ -380,6 +408,11 @@ struct slice link_peer_instance(const struct link_peer *peer)
 struct qw_version link_peer_version(const struct link_peer *peer)
 {
     return peer->version;
+}
+
+uint32_t link_peer_max_staleness_s(const struct link_peer *peer)
+{
+    return peer->max_staleness_s;
 }
 
 bool link_peer_can(const struct link_peer *peer, struct slice feature)

@@ -16,6 +16,7 @@
 
 #include "codec.h"
 
+struct digest;
 struct identity;
 struct identity_key;
 
@@ -42,8 +43,12 @@ struct link_server_options {
 struct link_server_events {
     /* Who says so? Answer, now or later, with link_ask_challenge() or link_ask_refuse(). */
     void (*on_hello)(void *arg, struct link_ask *ask, const struct qw_hello *hello);
-    /* The same, when the key was registered. */
+    /* May it register this key? The same. */
     void (*on_enrol)(void *arg, struct link_ask *ask, const struct qw_enrol *enrol);
+    /* It has proven that it holds the key: register it (the secret is used up now), and answer, now or later, with
+     * link_ask_welcome() or link_ask_refuse(). NULL: it is welcome. */
+    void (*on_enrolled)(void *arg, struct link_ask *ask, struct slice name, const struct identity_key *key,
+                        const struct digest *secret_hash);
     void (*on_welcome)(void *arg, struct link_peer *peer);
     /* Sync, Load or Ack. Answer with link_ask_answer() and the like, now or later. */
     void (*on_message)(void *arg, struct link_peer *peer, struct link_ask *ask, const struct qw_message *message);
@@ -64,10 +69,13 @@ const char *link_server_url(const struct link_server *server);
 /* To Hello and Enrol: let it prove that it has this key. NULL: nobody of that name, which it will not be told apart
  * from a wrong proof. */
 void link_ask_challenge(struct link_ask *ask, const struct identity_key *key);
+/* To what on_enrolled() told of. */
+void link_ask_welcome(struct link_ask *ask);
 /* What cannot be packed is our mistake: the gateway is told UNAVAILABLE. */
 void link_ask_answer(struct link_ask *ask, const struct qw_message *message);
 /* The same, packed: one Update for a thousand gateways is packed once. */
 void link_ask_answer_frame(struct link_ask *ask, struct slice frame);
+/* Whoever has not been welcomed is closed in a moment. */
 void link_ask_refuse(struct link_ask *ask, enum qw_reason reason, const char *detail, uint32_t retry_ms);
 /* The gateway hears nothing. */
 void link_ask_drop(struct link_ask *ask);
@@ -80,6 +88,7 @@ struct slice link_peer_name(const struct link_peer *peer);
 struct slice link_peer_address(const struct link_peer *peer);  /* as it said; may be empty */
 struct slice link_peer_instance(const struct link_peer *peer); /* 16 bytes, or empty */
 struct qw_version link_peer_version(const struct link_peer *peer);
+uint32_t link_peer_max_staleness_s(const struct link_peer *peer); /* 0: no bound */
 bool link_peer_can(const struct link_peer *peer, struct slice feature);
 int64_t link_peer_heard_ms(const struct link_peer *peer);
 void **link_peer_owner(struct link_peer *peer);
@@ -109,6 +118,7 @@ struct link_client_options {
     struct qw_version version;
     struct qw_names features;
     const char *address;             /* may be NULL */
+    uint32_t max_staleness_s;        /* as qw.proto says; 0: it serves however long it has heard nothing */
     const struct identity *identity; /* immutable, and there until link_client_close() */
     const char *enrol_secret;        /* used only where the control plane does not know us; may be NULL */
     /* Of tls+tcp. PEM; own: certificate and private key in one file, may be NULL. */

@@ -201,6 +201,8 @@ void link_ask_refuse(struct link_ask *ask, enum qw_reason reason, const char *de
 
     message.refused.detail.len = utf8_cut(words, CODEC_MAX_TEXT);
     ask->server->counts.refused++;
+    if (ask->peer)
+        peer_is_refused(ask->peer);
     link_ask_answer(ask, &message);
 }
 

@@ -8,13 +8,14 @@
  *     context   RECEIVING ─► (news) ─► HELD by us or the owner ─► SENDING ─► RECEIVING …
  *                  ▲                        └── dropped ──┐
  *                  └──────────────────────────────────────┘
- *     peer      STRANGER ─Hello, Enrol─► GREETED ─Challenge─► CHALLENGED ─Proof─► WELCOME
- *                  └────────────┴─────────────────┴─────────────┴─► LEAVING (closed in a moment) ─► gone
+ *     peer      STRANGER ─Hello, Enrol─► GREETED ─Challenge─► CHALLENGED ─Proof─► (PROVEN, of an Enrol ─►) WELCOME
+ *                  └────────────┴─────────────────┴──────────────────┴─► LEAVING (closed in a moment) ─► gone
  */
 #pragma once
 #include <nng/nng.h>
 #include <stdatomic.h>
 
+#include "digest.h"
 #include "identity.h"
 #include "link.h"
 #include "news.h"
@@ -45,7 +46,7 @@ struct link_ask {
     void *owner;
 };
 
-enum peer_state { PEER_STRANGER, PEER_GREETED, PEER_CHALLENGED, PEER_WELCOME, PEER_LEAVING };
+enum peer_state { PEER_STRANGER, PEER_GREETED, PEER_CHALLENGED, PEER_PROVEN, PEER_WELCOME, PEER_LEAVING };
 
 struct peer_list;
 struct link_peer {
@@ -67,8 +68,10 @@ struct link_peer {
     struct link_ask *asks;
     uint8_t nonce[IDENTITY_NONCE_BYTES];
     struct identity_key key;
-    bool has_key;
+    bool has_key, enrols;
+    struct digest secret_hash; /* of an Enrol */
     struct qw_version version;
+    uint32_t max_staleness_s;
     uint64_t name_hash;
     char name[CODEC_MAX_NAME], address[CODEC_MAX_NAME], instance[CODEC_ID_BYTES];
     uint8_t name_len, address_len, instance_len;
@@ -117,4 +120,6 @@ void peer_vanish(struct link_peer *peer);
 void peer_leave(struct link_peer *peer, int64_t now_ms);
 /* The ask is attached to the peer. */
 void peer_hear(struct link_peer *peer, struct link_ask *ask, struct slice frame, int64_t now_ms);
+/* By the owner, instead of a Challenge or a Welcome: closed in a moment. */
+void peer_is_refused(struct link_peer *peer);
 void peers_sweep(struct link_server *server, int64_t now_ms);

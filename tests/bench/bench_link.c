@@ -119,7 +119,7 @@ static void on_message(void *arg, struct link_peer *peer, struct link_ask *ask, 
 
 static int control_run(const char *key_file)
 {
-    static const struct link_server_events events = { on_hello, on_enrol, on_peer, on_message, on_peer };
+    static const struct link_server_events events = { on_hello, on_enrol, NULL, on_peer, on_message, on_peer };
     const struct link_server_options options = { .url = "tcp://127.0.0.1:0", .version = version };
     char memory[256];
     struct text why = text_over(memory, sizeof memory);

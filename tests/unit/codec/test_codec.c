@@ -75,7 +75,8 @@ static const struct qw_message messages[] = {
                            .version = &version,
                            .features = { features, 2 },
                            .address = { "10.0.0.1:18789", 14 },
-                           .instance = { (const char *)bytes_16, 16 } } },
+                           .instance = { (const char *)bytes_16, 16 },
+                           .max_staleness_s = 86400 } },
     { QW_HELLO, .hello = { .name = { "\xe5\x8c\x97", 3 } } },
     { QW_CHALLENGE, .challenge = { .nonce = { (const char *)bytes_32, 32 }, .version = &version } },
     { QW_PROOF, .proof = { .signature = { (const char *)bytes_64, 64 } } },
@@ -320,7 +321,8 @@ TEST(changes_packed_one_by_one_are_one_list)
                                .num_ctx = 32768,
                                .keep_alive = SLICE("\"5m\""),
                                .preloads = true,
-                               .max_prompt_chars = &limit } },
+                               .max_prompt_chars = &limit,
+                               .think = QW_THINK_OFF } },
         { QW_BACKEND, .backend = { .name = SLICE("b"),
                                    .url = SLICE("http://127.0.0.1:11434"),
                                    .slots = 4,
@@ -329,7 +331,7 @@ TEST(changes_packed_one_by_one_are_one_list)
                                    .drains = true,
                                    .models = &names } },
         { QW_SETTING, .setting = { SLICE("whitelist"), SLICE("true") } },
-        { QW_CHANGE_REMOVED, .removed = { .noun = QW_KEY, .id = ID16, .cuts = true } },
+        { QW_CHANGE_REMOVED, .removed = { .noun = QW_KEY, .id = ID16, .cuts = true, .hash = ID32 } },
         { QW_CHANGE_REMOVED, .removed = { .noun = QW_MODEL, .name = SLICE("m") } },
     };
     enum { COUNT = sizeof packed / sizeof *packed };
@@ -347,7 +349,47 @@ TEST(changes_packed_one_by_one_are_one_list)
     }
     CHECK(slice_is(text_slice(&bench->frame), text_slice(&bench->again)));
     CHECK(changes[2].model.max_prompt_chars && !changes[2].model.max_system_chars);
-    CHECK(changes[5].removed.cuts);
+    CHECK_EQ(changes[2].model.think, QW_THINK_OFF);
+    CHECK(changes[5].removed.cuts && slice_is(changes[5].removed.hash, ID32));
+}
+
+TEST(a_removed_says_what_by_what_its_noun_goes_by)
+{
+    static const struct {
+        const char *name;
+        struct qw_removed removed;
+        enum err err;
+    } rows[] = {
+        { "a key", { .noun = QW_KEY, .id = ID16, .hash = ID32 }, ERR_OK },
+        { "a key without its hash", { .noun = QW_KEY, .id = ID16 }, ERR_BAD },
+        { "a key without its id", { .noun = QW_KEY, .hash = ID32 }, ERR_BAD },
+        { "a key with a name", { .noun = QW_KEY, .id = ID16, .hash = ID32, .name = SLICE("n") }, ERR_BAD },
+        { "a model", { .noun = QW_MODEL, .name = SLICE("m") }, ERR_OK },
+        { "a model without a name", { .noun = QW_MODEL }, ERR_BAD },
+        { "a model with a hash", { .noun = QW_MODEL, .name = SLICE("m"), .hash = ID32 }, ERR_BAD },
+    };
+
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct qw_change change = { QW_CHANGE_REMOVED, .removed = rows[i].removed };
+        struct bench *bench = bench_new();
+
+        CHECK_ROW(change_pack(&change, &bench->frame, &bench->why) == rows[i].err, rows[i].name);
+    }
+}
+
+TEST(a_removed_key_without_its_hash_is_not_taken)
+{
+    struct bench *bench = bench_new();
+    const struct qw_change *changes;
+    size_t count;
+
+    add_number(&bench->again, 1, QW_KEY);
+    add_bytes(&bench->again, 2, ID16);
+    CHECK_EQ(unpack_change(bench, QW_CHANGE_REMOVED, &changes, &count), ERR_BAD);
+    text_clear(&bench->why);
+    add_bytes(&bench->again, 5, ID32);
+    CHECK_EQ(unpack_change(bench, QW_CHANGE_REMOVED, &changes, &count), ERR_OK);
+    CHECK(slice_is(changes[0].removed.id, ID16) && slice_is(changes[0].removed.hash, ID32));
 }
 
 TEST(a_list_of_changes_that_is_cut_is_refused_at_every_byte)

@@ -83,11 +83,28 @@ static void on_enrol(void *arg, struct link_ask *ask, const struct qw_enrol *enr
         link_ask_refuse(ask, QW_SECRET, "no such secret", 0);
         return;
     }
-    rig.secret = NULL;
     memcpy(key.bytes, enrol->public_key.at, sizeof key.bytes);
-    rig.known[rig.known_count].name = SLICE("new");
-    rig.known[rig.known_count++].key = key;
     link_ask_challenge(ask, &key);
+}
+
+static void on_enrolled(void *arg, struct link_ask *ask, struct slice name, const struct identity_key *key,
+                        const struct digest *secret_hash)
+{
+    struct digest hash;
+
+    (void)arg;
+    digest_sha256(slice_of(rig.secret), &hash);
+    if (!digest_is(&hash, secret_hash) || !slice_is(name, SLICE("new")))
+        abort();
+    rig.enrolled++;
+    if (rig.loses_race) {
+        link_ask_refuse(ask, QW_SECRET, "used meanwhile", 0);
+        return;
+    }
+    rig.secret = NULL;
+    rig.known[rig.known_count].name = SLICE("new");
+    rig.known[rig.known_count++].key = *key;
+    link_ask_welcome(ask);
 }
 
 static void on_welcome(void *arg, struct link_peer *peer)
@@ -119,7 +136,8 @@ static void on_gone(void *arg, struct link_peer *peer)
         rig.peer = NULL;
 }
 
-static const struct link_server_events server_events = { on_hello, on_enrol, on_welcome, on_message, on_gone };
+static const struct link_server_events server_events = { on_hello,   on_enrol,   on_enrolled,
+                                                         on_welcome, on_message, on_gone };
 
 void rig_know(struct slice name, const struct identity *identity)
 {

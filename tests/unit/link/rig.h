@@ -33,11 +33,12 @@ struct rig {
     } known[RIG_GATEWAYS];
     unsigned known_count;
     const char *secret; /* of an Enrol */
+    bool loses_race;    /* the database says no when the key is to be registered */
     bool parks;         /* asks are kept instead of answered with an Update */
     bool holds_hellos;
     struct link_ask *parked[RIG_PARKED];
     unsigned parked_count;
-    unsigned hellos, enrols, welcomes, gone, messages;
+    unsigned hellos, enrols, enrolled, welcomes, gone, messages;
     struct link_peer *peer; /* welcomed last; NULL when it went */
     struct rig_client clients[RIG_CLIENTS];
 };

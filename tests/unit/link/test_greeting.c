@@ -7,7 +7,7 @@ TEST(a_gateway_proves_who_it_is_and_asks)
 {
     static const struct slice features[] = { { "cut", 3 }, { "load", 4 } };
     const struct link_client_options options = {
-        .name = "gw1", .identity = one, .features = { features, 2 }, .address = "10.0.0.1:18789"
+        .name = "gw1", .identity = one, .features = { features, 2 }, .address = "10.0.0.1:18789", .max_staleness_s = 60
     };
     struct rig_client *client;
 
@@ -19,6 +19,7 @@ TEST(a_gateway_proves_who_it_is_and_asks)
     CHECK_STR(link_peer_address(rig.peer).at, link_peer_address(rig.peer).len, "10.0.0.1:18789");
     CHECK_EQ(link_peer_instance(rig.peer).len, CODEC_ID_BYTES);
     CHECK_EQ(link_peer_version(rig.peer).minor, 2);
+    CHECK_EQ(link_peer_max_staleness_s(rig.peer), 60);
     CHECK(link_peer_can(rig.peer, SLICE("cut")) && link_peer_can(rig.peer, SLICE("load")));
     CHECK(!link_peer_can(rig.peer, SLICE("lo")));
     CHECK(link_server_find(rig.server, SLICE("gw1")) == rig.peer && !link_server_find(rig.server, SLICE("gw2")));
@@ -82,6 +83,7 @@ TEST(a_secret_registers_a_key_once)
     rig.secret = "qe_right";
     client = rig_client_with(0, &options);
     RIG_UNTIL(client->ups == 1);
+    CHECK(rig.enrolled == 1 && !rig.secret);
     CHECK(rig.enrols == 1 && rig.hellos == 1 && client->downs == 1); /* it said who it is first, in vain */
     rig_client_close(client);
     client = rig_client_with(0, &options); /* the secret still stands in its file */
@@ -89,6 +91,70 @@ TEST(a_secret_registers_a_key_once)
     CHECK(rig.enrols == 1 && client->downs == 0);
     rig_close();
     (void)identity_free(fresh);
+}
+
+TEST(who_does_not_hold_the_key_that_it_enrols_does_not_use_up_the_secret)
+{
+    static const struct qw_version version = { 1, 2, 5 };
+    static const struct qw_hello hello = { .name = { "new", 3 }, .version = &version };
+    struct identity *fresh = identity_new();
+    struct identity_key key;
+    struct qw_message enrol = { QW_ENROL, .enrol = { .hello = &hello, .secret = SLICE("qe_right") } };
+    const struct qw_message *answer;
+    int fd;
+
+    rig_open(NULL);
+    rig.secret = "qe_right";
+    fd = raw_open_sp();
+    identity_public(fresh, &key);
+    enrol.enrol.public_key = (struct slice){ (const char *)key.bytes, sizeof key.bytes };
+    raw_ask(fd, 1, raw_packed(&enrol));
+    answer = raw_message(fd);
+    CHECK(answer && answer->what == QW_CHALLENGE);
+    raw_ask(fd, 2, raw_proof(answer, "new", two));
+    answer = raw_message(fd);
+    CHECK(answer && answer->what == QW_REFUSED && answer->refused.reason == QW_IDENTITY);
+    CHECK(rig.enrols == 1 && rig.enrolled == 0 && rig.secret && rig.welcomes == 0);
+    (void)close(fd);
+    rig_close();
+    (void)identity_free(fresh);
+}
+
+TEST(who_loses_the_race_for_a_secret_is_refused_and_closed)
+{
+    const struct link_client_options options = { .name = "new", .identity = two, .enrol_secret = "qe_right" };
+    struct rig_client *client;
+    struct link_server_counts counts = { 0 };
+
+    rig_open(NULL);
+    rig.secret = "qe_right";
+    rig.loses_race = true;
+    client = rig_client_with(0, &options);
+    RIG_UNTIL(client->downs == 2);
+    CHECK_EQ(client->reason, QW_SECRET);
+    CHECK(rig.enrolled == 1 && rig.welcomes == 0);
+    rig_client_close(client);
+    RIG_UNTIL((link_server_counts(rig.server, &counts), counts.strangers == 0));
+    rig_close();
+}
+
+TEST(who_was_refused_instead_of_challenged_is_closed)
+{
+    static const struct qw_version version = { 1, 2, 5 };
+    static const struct qw_message hello = { QW_HELLO, .hello = { .name = { "gw1", 3 }, .version = &version } };
+    const struct qw_message *answer;
+    int fd;
+
+    rig_open(NULL);
+    rig.holds_hellos = true;
+    fd = raw_open_sp();
+    raw_ask(fd, 1, raw_packed(&hello));
+    RIG_UNTIL(rig.parked_count == 1);
+    link_ask_refuse(rig.parked[--rig.parked_count], QW_NOT_LEADER, "another leads", 0);
+    answer = raw_message(fd);
+    CHECK(answer && answer->what == QW_REFUSED && answer->refused.reason == QW_NOT_LEADER);
+    CHECK(raw_is_closed(fd));
+    rig_close();
 }
 
 TEST(a_wrong_secret_is_refused)
