@@ -17,6 +17,13 @@ struct digest {
 
 /* SHA-256 (FIPS 180-4). Below 1 us for a key; needs no memory and cannot fail. */
 void digest_sha256(struct slice message, struct digest *ret_digest);
+/* The same of a message that comes in pieces; begun anew as often as one likes, and nothing to give back. */
+struct digest_run {
+    uint64_t state[16];
+};
+void digest_begin(struct digest_run *run);
+void digest_add(struct digest_run *run, struct slice piece);
+void digest_end(struct digest_run *run, struct digest *ret_digest);
 /* In constant time. */
 bool digest_is(const struct digest *digest, const struct digest *other);
 /* 64 hexadecimal digits, either case. */

@@ -7,8 +7,10 @@
 
 #include "digest.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <openssl/sha.h>
+#include <stdalign.h>
 
 /*
  * The message, the bit behind it, zeros, and its length in bits: one block takes all of it, and is what OpenSSL's
@@ -44,6 +46,25 @@ void digest_sha256(struct slice message, struct digest *ret_digest)
         (void)SHA256_Final(ret_digest->bytes, &state);
     }
     explicit_bzero(&state, sizeof state); /* a short key stands in it whole */
+}
+
+static_assert(sizeof(SHA256_CTX) <= sizeof(struct digest_run) && alignof(SHA256_CTX) <= alignof(struct digest_run));
+
+void digest_begin(struct digest_run *run)
+{
+    (void)SHA256_Init((SHA256_CTX *)(void *)run);
+}
+
+void digest_add(struct digest_run *run, struct slice piece)
+{
+    if (piece.len)
+        (void)SHA256_Update((SHA256_CTX *)(void *)run, piece.at, piece.len);
+}
+
+void digest_end(struct digest_run *run, struct digest *ret_digest)
+{
+    (void)SHA256_Final(ret_digest->bytes, (SHA256_CTX *)(void *)run);
+    explicit_bzero(run, sizeof *run);
 }
 
 bool digest_is(const struct digest *digest, const struct digest *other)

@@ -197,3 +197,22 @@ TEST(crc32c_is_that_of_the_standard_with_the_instruction_and_without)
             CHECK_EQ(crc32c_of(crc32c_of(0, head), tail), crc32c_of(0, part));
         }
 }
+
+TEST(a_message_in_pieces_has_the_digest_of_the_whole)
+{
+    char bytes[300];
+    struct digest_run run;
+    struct digest whole, pieces;
+
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)(i * 37);
+    for (size_t len = 0; len <= sizeof bytes; len += 25) {
+        digest_sha256((struct slice){ bytes, len }, &whole);
+        digest_begin(&run);
+        digest_add(&run, (struct slice){ bytes, len / 3 });
+        digest_add(&run, (struct slice){ NULL, 0 });
+        digest_add(&run, (struct slice){ bytes + len / 3, len - len / 3 });
+        digest_end(&run, &pieces);
+        CHECK(digest_is(&whole, &pieces));
+    }
+}
