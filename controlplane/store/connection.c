@@ -207,6 +207,8 @@ static void take_reason(struct connection *connection, struct question *question
     failure_init(&question->failure);
     failure_set(&question->failure, unprepared->err, "%s", text_string(&unprepared->sentence));
     memcpy(question->failure.sqlstate, unprepared->sqlstate, sizeof unprepared->sqlstate);
+    text_add_slice(&question->failure.message, text_slice(&unprepared->message));
+    text_add_slice(&question->failure.detail, text_slice(&unprepared->detail));
 }
 
 /* A question that met a worn connection has not happened: another connection has it answered. */

@@ -31,11 +31,15 @@ void failure_init(struct failure *failure)
 {
     *failure = (struct failure){ .err = ERR_OK };
     text_init(&failure->sentence, SENTENCE_BYTES);
+    text_init(&failure->message, SENTENCE_BYTES);
+    text_init(&failure->detail, SENTENCE_BYTES);
 }
 
 void failure_release(struct failure *failure)
 {
     text_release(&failure->sentence);
+    text_release(&failure->message);
+    text_release(&failure->detail);
 }
 
 void failure_set(struct failure *failure, enum err err, const char *format, ...)
@@ -80,7 +84,7 @@ bool result_is_good(const PGresult *result)
     return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 }
 
-/* Without the detail, which quotes values of rows. */
+/* The sentence is without the detail, which may quote values of rows. */
 void failure_from(struct failure *failure, const char *what, const PGresult *result)
 {
     const char *state = result_field(result, PG_DIAG_SQLSTATE), *words = result_field(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -94,6 +98,8 @@ void failure_from(struct failure *failure, const char *what, const PGresult *res
     (void)snprintf(failure->sqlstate, sizeof failure->sqlstate, "%s", state);
     (void)snprintf(failure->constraint, sizeof failure->constraint, "%s",
                    result_field(result, PG_DIAG_CONSTRAINT_NAME));
+    add_one_line(&failure->message, words);
+    add_one_line(&failure->detail, result_field(result, PG_DIAG_MESSAGE_DETAIL));
     text_printf(&failure->sentence, "%s: ", what);
     add_one_line(&failure->sentence, *words ? words : PQresultErrorMessage(result));
     if (*state)

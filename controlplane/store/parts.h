@@ -11,7 +11,7 @@ struct failure {
     enum err err;
     bool is_wear; /* a plan that does not fit the tables any more, or a statement that somebody has thrown away */
     char sqlstate[6], constraint[64];
-    struct text sentence;
+    struct text sentence, message, detail;
 };
 void failure_init(struct failure *failure);
 void failure_release(struct failure *failure);

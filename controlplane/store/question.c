@@ -152,6 +152,8 @@ void question_answer(struct question *question, bool may_be_done)
         .sqlstate = failure->sqlstate,
         .constraint = failure->constraint,
         .sentence = text_string(&failure->sentence),
+        .message = text_string(&failure->message),
+        .detail = text_string(&failure->detail),
         .rows = question->rows,
         .count = is_good ? question->part_count : 0,
     };

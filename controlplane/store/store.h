@@ -88,10 +88,12 @@ struct answer {
      * ERR_FULL: the database is short of something. ERR_BAD: the database has no such encoding, column, table …
      */
     enum err err;
-    bool may_be_done;        /* of a failure: whether it happened is not known */
-    const char *sqlstate;    /* five characters, or "" where the database did not say it */
-    const char *constraint;  /* the one that was violated, or "" */
-    const char *sentence;    /* for the log: on one line; "" when all is well */
+    bool may_be_done;       /* of a failure: whether it happened is not known */
+    const char *sqlstate;   /* five characters, or "" where the database did not say it */
+    const char *constraint; /* the one that was violated, or "" */
+    const char *sentence;   /* for the log: on one line; "" when all is well */
+    /* What the database itself said, or "". The detail may quote values of rows: it is for who knows the sqlstate. */
+    const char *message, *detail;
     const struct rows *rows; /* of each statement; gone when the callback returns */
     size_t count;            /* of rows; 0 of a failure */
 };

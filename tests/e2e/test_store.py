@@ -190,9 +190,18 @@ def test_a_refusal_is_told_with_its_state_and_hurts_nobody_else(start_store, dat
     bad, good = store.begin_ask(sql), store.begin_ask("SELECT 1")
     answer = store.answer(bad)
     assert (answer["err"], answer["sqlstate"], answer["constraint"], answer["may_be_done"]) == (err, state, constraint, False)
+    assert answer["message"] and answer["message"] in answer["sentence"]
     assert state in answer["sentence"] and "\n" not in answer["sentence"]
     assert store.answer(good)["err"] == "OK"
     assert store.is_up()
+
+
+def test_what_the_database_says_to_people_comes_word_for_word(store):
+    answer = store.ask(r"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'QW400', MESSAGE = E'no\n such: \x1b[31m100 %',"
+                       " DETAIL = '/a~1b'; END $$")
+    assert (answer["err"], answer["sqlstate"], answer["message"], answer["detail"]) == ("REFUSED", "QW400", "no such: ?[31m100 %", "/a~1b")
+    answer = store.ask("SELECT 1")
+    assert (answer["message"], answer["detail"]) == ("", "")
 
 
 def test_a_statement_that_could_not_be_prepared_is_tried_again(store, database):

@@ -76,9 +76,10 @@ static void on_told(void *arg, const struct answer *answer)
         exit(3);
     }
     one->is_answered = true;
-    put(json_pack("{s:s, s:s, s:b, s:s, s:s, s:s, s:o}", "id", one->id, "err", name_of(answer->err), "may_be_done",
-                  answer->may_be_done, "sqlstate", answer->sqlstate, "constraint", answer->constraint, "sentence",
-                  answer->sentence, "results", cells(answer)));
+    put(json_pack("{s:s, s:s, s:b, s:s, s:s, s:s, s:s, s:s, s:o}", "id", one->id, "err", name_of(answer->err),
+                  "may_be_done", answer->may_be_done, "sqlstate", answer->sqlstate, "constraint", answer->constraint,
+                  "sentence", answer->sentence, "message", answer->message, "detail", answer->detail, "results",
+                  cells(answer)));
 }
 
 static void on_wake(void *arg, const char *payload)
