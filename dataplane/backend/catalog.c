@@ -3,6 +3,7 @@
 
 #include "backend_parts.h"
 #include "json.h"
+#include "model_name.h"
 #include "snapshot.h"
 
 struct catalog *backend_catalog(struct backend *backend)

@@ -7,6 +7,7 @@
 #include "backend_parts.h"
 #include "kind.h"
 #include "log.h"
+#include "model_name.h"
 #include "snapshot.h"
 
 static const struct kind *const kinds[] = { [BACKEND_OLLAMA] = &kind_ollama };

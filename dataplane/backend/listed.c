@@ -2,6 +2,7 @@
 #include "backend_parts.h"
 #include "clock.h"
 #include "json.h"
+#include "model_name.h"
 #include "snapshot.h"
 
 enum { MAX_TEXT_BYTES = 4096 }; /* of a string in the list; a model whose name is longer is left out */

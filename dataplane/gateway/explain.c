@@ -1,6 +1,7 @@
 #include "explain.h"
 
 #include "backend.h"
+#include "model_name.h"
 #include "queue.h"
 #include "snapshot.h"
 

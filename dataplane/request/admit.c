@@ -3,6 +3,7 @@
  * looked for in a fresh list; while the request waits for it, it keeps its body and reads it again afterwards.
  */
 #include "clock.h"
+#include "model_name.h"
 #include "parts.h"
 
 enum {

@@ -1,6 +1,7 @@
 /* GET /v1/models and /v1/models/{id}: what a key may use, in OpenAI's shape. */
 #include "clock.h"
 #include "json.h"
+#include "model_name.h"
 #include "parts.h"
 
 enum { MAX_MODEL_NAME = 512 };

@@ -230,7 +230,7 @@ const struct model *snapshot_find_model(const struct snapshot *snapshot, struct 
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = name_order(snapshot->models[middle].name, normalised);
+        int order = model_name_order(snapshot->models[middle].name, normalised);
         if (order == 0)
             return &snapshot->models[middle];
         if (order < 0)

@@ -5,17 +5,19 @@
  * settings.c  the one table of settings
  * endpoint.c  places: listen addresses, URLs, ranges
  * backends.c  backends, ollama_api
- * keys.c      valid_keys, and the ring of them;  secret.c  one key's own words
- * models.c    models;      names.c   how names of models compare
+ * keys.c      valid_keys, and the ring of them;  hash.c  --hash-key
+ * models.c    models
  * print.c     everything shown to people
  */
 #pragma once
 #include "arena.h"
 #include "conf.h"
 #include "keyring.h"
+#include "model_name.h"
+#include "secret.h"
 #include "snapshot.h"
 
-enum { SECRET_MAX_BYTES = 256, NAME_MAX_BYTES = KEY_NAME_MAX_BYTES, MODEL_NAME_MAX_BYTES = 255, SETTINGS_MAX = 64 };
+enum { NAME_MAX_BYTES = KEY_NAME_MAX_BYTES, SETTINGS_MAX = 64 };
 
 struct snapshot_memory {
     struct arena arena; /* everything that the snapshot points to but the address lists */
@@ -76,22 +78,8 @@ void backends_warn(const struct snapshot *snapshot, struct text *warnings);
 /* Do both stand for one host and port? Without asking a resolver. */
 bool backend_is_same_place(const struct backend_rule *one, const struct backend_rule *other);
 
-/* As strcmp: the order in which names of models are kept. */
-int name_order(const char *name, struct slice other);
-
 /* Says that there is no memory, about that node. Returns ERR_NO_MEMORY. */
 enum err no_memory(struct conf_reading *reading, const struct conf_node *node);
-
-/*
- * A secret as written: "sha256:HEX", or the key itself (1 to 256 bytes of printable ASCII; one in the form of a qk_ key
- * must have the right checksum). ERR_BAD with words in `why` that do not quote it.
- */
-struct secret {
-    struct digest hash;
-    bool is_hashed;         /* only its hash was written */
-    struct slice public_id; /* of a qk_ key, borrowed; else empty */
-};
-enum err secret_parse(struct slice text, struct secret *ret_secret, struct text *why);
 
 /* Makes snapshot->keyring of snapshot->keys. ERR_BAD or ERR_NO_MEMORY with a sentence. */
 enum err keys_make_ring(const struct conf *conf, struct snapshot *snapshot, struct text *why);

@@ -154,17 +154,6 @@ const struct model *snapshot_find_model(const struct snapshot *snapshot, struct 
 bool key_may_use(const struct key *key, struct slice normalised_model);
 
 /*
- * The one way names of models compare (Ollama: case does not matter, no tag means :latest, registry.ollama.ai/ and
- * library/ are the defaults): lower case, `:latest` added, default host and namespace left out. False: not a name of a
- * model (empty, over 255 bytes, characters outside [A-Za-z0-9._:/-], parts that are empty or begin with '.' or '-').
- */
-bool model_name_normalise(struct slice name, struct text *out);
-/* Would Ollama send it to its makers' servers (tag `cloud`, name or tag ending in `-cloud`)? Of a normalised name. */
-bool model_name_is_cloud(struct slice normalised);
-/* Is it among these, which are normalised and sorted (of a key, of a backend)? */
-bool model_names_have(const char *const *names, size_t count, struct slice normalised);
-
-/*
  * --hash-key: "sha256:HEX" of a secret, which may end in a newline. ERR_BAD with one sentence that does not quote it:
  * empty, too long, not printable ASCII, a qk_ key with wrong check digits, or a hash already.
  */

@@ -1,8 +1,6 @@
 /*
  * identity - who a gateway is: an Ed25519 pair of keys whose private half never leaves its node, and the proof over the
  * control plane's challenge. Opened once by whoever needs it, immutable then; any thread.
- * Also the secrets of this project that people carry about: 43 base62 letters (256 random bits) behind a prefix that
- * says what they are for.
  */
 #pragma once
 #include <stdbool.h>
@@ -11,13 +9,11 @@
 #include "text.h"
 
 struct identity;
-struct digest;
 
 enum {
     IDENTITY_KEY_BYTES = 32,
     IDENTITY_NONCE_BYTES = 32,
     IDENTITY_SIGNATURE_BYTES = 64,
-    IDENTITY_SECRET_LETTERS = 43,
 };
 
 struct identity_key {
@@ -56,10 +52,3 @@ enum err identity_sign(const struct identity *identity, const struct identity_cl
 /* False also where it could not be looked at. */
 bool identity_verify(const struct identity_key *key, const struct identity_claim *claim,
                      const struct identity_signature *signature);
-
-/* Appends `prefix` and IDENTITY_SECRET_LETTERS letters from the kernel's generator. */
-void secret_make(const char *prefix, struct text *out);
-/* Has it that form? Only then it is worth a look into the database. */
-bool secret_has_form(const char *prefix, struct slice secret);
-/* What is kept of it: SHA-256. With 256 random bits in it, it needs no salt and no slow hash. */
-void secret_hash(struct slice secret, struct digest *ret_hash);

@@ -3,7 +3,7 @@
  * registry.ollama.ai, library and latest. HOST may have a port, so a tag is what follows the last colon
  * behind the last slash.
  */
-#include "parts.h"
+#include "model_name.h"
 
 static const char default_host[] = "registry.ollama.ai/";
 static const char default_namespace[] = "library/";
@@ -117,7 +117,7 @@ bool model_name_is_cloud(struct slice normalised)
     return slice_is(tag, SLICE("cloud")) || slice_ends(tag, SLICE("-cloud")) || slice_ends(base, SLICE("-cloud"));
 }
 
-int name_order(const char *name, struct slice other)
+int model_name_order(const char *name, struct slice other)
 {
     struct slice own = slice_of(name);
     size_t shared = own.len < other.len ? own.len : other.len;
@@ -134,7 +134,7 @@ bool model_names_have(const char *const *names, size_t count, struct slice norma
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = name_order(names[middle], normalised);
+        int order = model_name_order(names[middle], normalised);
         if (order == 0)
             return true;
         if (order < 0)

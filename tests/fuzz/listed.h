@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "backend.h"
+#include "model_name.h"
 #include "snapshot.h"
 
 static inline void must(bool claim, const char *what, struct slice shown)

@@ -161,23 +161,3 @@ TEST(a_key_that_cannot_be_written_leaves_nothing)
     CHECK(!identity && why.len);
     folder_clear();
 }
-
-TEST(secrets_have_a_form_and_differ)
-{
-    char memory[2][64];
-    struct text one = text_over(memory[0], sizeof memory[0]), two = text_over(memory[1], sizeof memory[1]);
-    struct digest hash, other_hash;
-
-    secret_make("qe_", &one);
-    secret_make("qe_", &two);
-    CHECK_EQ(one.len, 3 + IDENTITY_SECRET_LETTERS);
-    CHECK(!slice_is(text_slice(&one), text_slice(&two)));
-    CHECK(secret_has_form("qe_", text_slice(&one)));
-    CHECK(!secret_has_form("qk_", text_slice(&one)));
-    CHECK(!secret_has_form("qe_", (struct slice){ one.at, one.len - 1 }));
-    secret_hash(text_slice(&one), &hash);
-    secret_hash(text_slice(&two), &other_hash);
-    CHECK(!digest_is(&hash, &other_hash));
-    one.at[10] = '-';
-    CHECK(!secret_has_form("qe_", text_slice(&one)));
-}

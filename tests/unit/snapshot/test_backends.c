@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "given.h"
+#include "model_name.h"
 
 #define OFF      "auth: {enabled: false}\n"
 #define BACKENDS OFF "backends:\n"
