@@ -497,10 +497,6 @@ CREATE VIEW shown_admin_token AS
            shown(t.revoked_at) AS revoked_at, shown(t.last_used_at) AS last_used_at
     FROM admin_token AS t;
 
-CREATE VIEW shown_audit AS
-    SELECT a.id, shown(a.at) AS at, a.actor, a.token_id, a.address, a.request_id, a.action, a.noun, a.object_id, a.before, a.after
-    FROM audit_log AS a;
-
 CREATE FUNCTION team_json(one uuid) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
     SELECT row_to_json(s) FROM shown_team AS s WHERE s.id = one
 $$;
@@ -557,14 +553,6 @@ $$;
 CREATE FUNCTION admin_token_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
     SELECT admin_token_json(admin_token_find(object))::text
 $$;
-CREATE FUNCTION audit_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
-BEGIN
-    IF object !~ '^[0-9]{1,18}$' THEN
-        RETURN NULL;
-    END IF;
-    RETURN (SELECT row_to_json(s)::text FROM shown_audit AS s WHERE s.id = object::bigint);
-END $$;
-
 -- Pages: at most so many, behind a position that an earlier page gave.
 
 CREATE FUNCTION page_by_name(noun text, condition text, filter jsonb, after text, most int)
@@ -646,6 +634,7 @@ CREATE FUNCTION audit_list(filter jsonb, after text, most int) RETURNS TABLE (bo
 DECLARE
     condition text := 'true';
 BEGIN
+    IF filter ->> 'id' IS NOT NULL THEN condition := condition || ' AND a.id = $2'; END IF;
     IF filter ->> 'actor' IS NOT NULL THEN condition := condition || ' AND a.actor = $3'; END IF;
     IF filter ->> 'noun' IS NOT NULL THEN condition := condition || ' AND a.noun = $4'; END IF;
     IF filter ->> 'object_id' IS NOT NULL THEN condition := condition || ' AND a.object_id = $5'; END IF;
@@ -654,12 +643,21 @@ BEGIN
     IF filter ->> 'to' IS NOT NULL THEN condition := condition || ' AND a.at < $8'; END IF;
     IF after IS NOT NULL THEN condition := condition || ' AND (a.at, a.id) < ($9, $10)'; END IF;
     RETURN QUERY EXECUTE
-        'SELECT row_to_json(s)::text, page.at || ''|'' || page.id FROM shown_audit AS s '
-        'JOIN (SELECT a.at, a.id FROM audit_log AS a WHERE ' || condition || ' ORDER BY a.at DESC, a.id DESC LIMIT $1) AS page '
-        'ON page.id = s.id ORDER BY page.at DESC, page.id DESC'
-        USING most, after, filter ->> 'actor', filter ->> 'noun', filter ->> 'object_id', filter ->> 'action',
+        'SELECT row_to_json(s)::text, page.at || ''|'' || page.id '
+        'FROM (SELECT * FROM audit_log AS a WHERE ' || condition || ' ORDER BY a.at DESC, a.id DESC LIMIT $1) AS page, '
+        'LATERAL (SELECT page.id, shown(page.at) AS at, page.actor, page.token_id, page.address, page.request_id, page.action, '
+        '         page.noun, page.object_id, page.before, page.after) AS s ORDER BY page.at DESC, page.id DESC'
+        USING most, (filter ->> 'id')::bigint, filter ->> 'actor', filter ->> 'noun', filter ->> 'object_id', filter ->> 'action',
               time_of(filter -> 'from', '/from'), time_of(filter -> 'to', '/to'),
               split_part(after, '|', 1)::timestamptz, split_part(after, '|', 2)::bigint;
+END $$;
+
+CREATE FUNCTION audit_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    IF object !~ '^[0-9]{1,18}$' THEN
+        RETURN NULL;
+    END IF;
+    RETURN (SELECT l.body FROM audit_list(jsonb_build_object('id', object), NULL, 1) AS l);
 END $$;
 
 -- Each filter has an index that brings the page in its order, whatever else is asked for: of one public id; of a user,
@@ -1692,9 +1690,10 @@ BEGIN
     END IF;
 
     IF once IS NOT NULL THEN
-        DELETE FROM idempotency AS i WHERE (i.token_id, i.key) IN (
-            SELECT o.token_id, o.key FROM idempotency AS o WHERE o.at <= now() - interval '1 day' ORDER BY o.at LIMIT 10
-            FOR UPDATE SKIP LOCKED);
+        IF pg_try_advisory_xact_lock(hashtextextended('idempotency', 4)) THEN -- what is old goes, one at a time
+            DELETE FROM idempotency AS i WHERE (i.token_id, i.key) IN (
+                SELECT o.token_id, o.key FROM idempotency AS o WHERE o.at <= now() - interval '1 day' ORDER BY o.at LIMIT 10);
+        END IF;
         DELETE FROM idempotency AS i WHERE i.token_id = token AND i.key = once;
         INSERT INTO idempotency (token_id, key, request_hash, status, body)
             VALUES (token, once, asked, CASE WHEN action LIKE '%\_create' THEN 201 ELSE 200 END, admin_change.body);
@@ -1708,5 +1707,5 @@ BEGIN
 END $$;
 
 GRANT SELECT ON published_key, published_other, shown_team, shown_user, shown_key, shown_whitelist, shown_model, shown_backend,
-                shown_setting, shown_gateway, shown_admin_token, shown_audit TO qwen_control;
+                shown_setting, shown_gateway, shown_admin_token TO qwen_control;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA qwen TO qwen_control;
