@@ -7,6 +7,7 @@
 
 #include "log.h"
 #include "migrate.h"
+#include "serve.h"
 #include "settings.h"
 #include "store.h"
 #include "text.h"
@@ -17,13 +18,19 @@ static const char program[] = "qwen-control";
 enum { CONTROL_FAILED = 1, CONTROL_REFUSED = 2, CLOSE_LOG_MS = 1000 };
 
 static const char usage[] =
-    "usage: qwen-control [--config FILE] migrate [--status]\n"
+    "usage: qwen-control [--config FILE] run\n"
+    "       qwen-control [--config FILE] migrate [--status]\n"
+    "       qwen-control [--config FILE] init [--name NAME] [--expires DURATION]\n"
     "       qwen-control [--config FILE] check\n"
     "\n"
-    "The control plane of Qwen Gateway: its database so far.\n"
+    "The control plane of Qwen Gateway: the admin API, and what gateways go by.\n"
     "\n"
+    "  run              serve until SIGTERM; a second one ends at once\n"
     "  migrate          bring the database's tables to this program's version; does nothing when they are\n"
     "    --status       only say which migrations are applied and which are missing (0 none, 1 some, or no answer)\n"
+    "  init             make the first owner's admin token and print it, once; refused when there is one that is good\n"
+    "    --name NAME        whose it is, for the audit log (default owner)\n"
+    "    --expires DURATION how long it is good, such as 90d, 24h or 30m (default 90d)\n"
     "  check            read and check the configuration, then ask the database whether it is there and of this\n"
     "                   version (0 good, 1 the database, 2 the configuration)\n"
     "  --config FILE    the configuration (default /etc/qwen-gateway/control.yaml)\n"
@@ -32,7 +39,7 @@ static const char usage[] =
     "  --help           print this\n"
     "\n"
     "The database is named by `database` in the file, or by PGHOST, PGDATABASE, PGUSER and the like.\n"
-    "Example: qwen-control --config control.yaml migrate\n";
+    "Example: qwen-control --config control.yaml migrate && qwen-control --config control.yaml init\n";
 
 static void tell(const char *line)
 {
@@ -113,7 +120,8 @@ static int check_database(const struct settings *settings)
     return checking.status;
 }
 
-static int check(const char *file, const struct settings *settings)
+/* With the log open; `work` is what is done meanwhile. */
+static int with_log(const struct settings *settings, int (*work)(const struct settings *settings))
 {
     const struct log_options options = { .level = (enum log_level)settings->log_level,
                                          .is_json = settings->log_format };
@@ -125,11 +133,53 @@ static int check(const char *file, const struct settings *settings)
         status = say(text_string(&why), CONTROL_FAILED);
     } else {
         log_thread_start();
-        status = check_database(settings);
+        status = work(settings);
         log_close(CLOSE_LOG_MS);
     }
+    text_release(&why);
+    return status;
+}
+
+static int check(const char *file, const struct settings *settings)
+{
+    int status = with_log(settings, check_database);
+
     if (status == EXIT_SUCCESS)
         printf("%s: good; the database is at %s\n", file, migrations[migration_count - 1].name);
+    return status;
+}
+
+static int serve(const struct settings *settings)
+{
+    struct text why;
+    int status = EXIT_SUCCESS;
+
+    text_init(&why, 8192);
+    if (serve_run(settings, QG_VERSION, &why) != ERR_OK)
+        status = why.len ? say(text_string(&why), CONTROL_FAILED) : CONTROL_FAILED;
+    text_release(&why);
+    return status;
+}
+
+/* The token alone goes to stdout, so that it can be put into a file. */
+static int make_first(const struct settings *settings, const struct serve_first *first)
+{
+    struct text secret, why;
+    int status = EXIT_SUCCESS;
+    enum err err;
+
+    text_init(&secret, 256);
+    text_init(&why, 8192);
+    err = serve_init(settings, first, &secret, &why);
+    if (err != ERR_OK) {
+        status = say(text_string(&why), err == ERR_BAD ? CONTROL_REFUSED : CONTROL_FAILED);
+    } else {
+        puts(text_string(&secret));
+        status = fflush(stdout) == 0 ? EXIT_SUCCESS : CONTROL_FAILED;
+        fprintf(stderr, "%s: this is the owner's token %s, good for %s; it is shown once\n", program, first->name,
+                first->expires_in);
+    }
+    text_release_wiped(&secret);
     text_release(&why);
     return status;
 }
@@ -145,7 +195,13 @@ static int print_settings(void)
     return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int run(const char *file, const char *command, bool only_status)
+struct command {
+    const char *file, *name;
+    bool only_status;
+    struct serve_first first;
+};
+
+static int run(const struct command *command)
 {
     struct text why, warnings;
     struct settings *settings;
@@ -153,13 +209,20 @@ static int run(const char *file, const char *command, bool only_status)
 
     text_init(&why, 8192);
     text_init(&warnings, 8192);
-    settings = settings_load(file, &why, &warnings);
+    settings = settings_load(command->file, &why, &warnings);
     if (!settings) {
         status = say(text_string(&why), CONTROL_REFUSED);
     } else {
         if (warnings.len)
             fprintf(stderr, "%s: warning: %s", program, text_string(&warnings));
-        status = strcmp(command, "migrate") == 0 ? migrate(settings, only_status) : check(file, settings);
+        if (strcmp(command->name, "migrate") == 0)
+            status = migrate(settings, command->only_status);
+        else if (strcmp(command->name, "init") == 0)
+            status = make_first(settings, &command->first);
+        else if (strcmp(command->name, "run") == 0)
+            status = with_log(settings, serve);
+        else
+            status = check(command->file, settings);
     }
     (void)settings_free(settings);
     text_release(&why);
@@ -167,24 +230,77 @@ static int run(const char *file, const char *command, bool only_status)
     return status;
 }
 
+static bool is_command(const char *name)
+{
+    static const char *const names[] = { "run", "migrate", "init", "check" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* Options that belong to one command. */
+static const char *misplaced(const struct command *command)
+{
+    bool is_init = strcmp(command->name, "init") == 0;
+
+    if (command->only_status && strcmp(command->name, "migrate") != 0)
+        return "--status belongs to migrate";
+    if ((command->first.name || command->first.expires_in) && !is_init)
+        return command->first.name ? "--name belongs to init" : "--expires belongs to init";
+    return NULL;
+}
+
+static int run_command(struct command *command, int count, char **arguments)
+{
+    const char *why;
+
+    command->name = count ? arguments[0] : "";
+    if (!*command->name)
+        return say("which command? try --help", CONTROL_REFUSED);
+    if (!is_command(command->name)) {
+        fprintf(stderr, "%s: there is no command \"%s\"; try --help\n", program, command->name);
+        return CONTROL_REFUSED;
+    }
+    if (count > 1) {
+        fprintf(stderr, "%s: unexpected argument \"%s\"; try --help\n", program, arguments[1]);
+        return CONTROL_REFUSED;
+    }
+    why = misplaced(command);
+    if (why)
+        return say(why, CONTROL_REFUSED);
+    if (!command->first.name)
+        command->first.name = "owner";
+    if (!command->first.expires_in)
+        command->first.expires_in = "90d";
+    return run(command);
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
         { "config", required_argument, NULL, 'c' }, { "status", no_argument, NULL, 't' },
+        { "name", required_argument, NULL, 'n' },   { "expires", required_argument, NULL, 'e' },
         { "settings", no_argument, NULL, 's' },     { "version", no_argument, NULL, 'v' },
         { "help", no_argument, NULL, 'h' },         { NULL, 0, NULL, 0 },
     };
-    const char *file = default_file, *command;
-    bool only_status = false;
+    struct command command = { .file = default_file };
     int option;
 
     while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
         switch (option) {
         case 'c':
-            file = optarg;
+            command.file = optarg;
             break;
         case 't':
-            only_status = true;
+            command.only_status = true;
+            break;
+        case 'n':
+            command.first.name = optarg;
+            break;
+        case 'e':
+            command.first.expires_in = optarg;
             break;
         case 's':
             return print_settings();
@@ -198,18 +314,5 @@ int main(int argc, char **argv)
             return say("try --help", CONTROL_REFUSED);
         }
     }
-    command = optind < argc ? argv[optind++] : "";
-    if (!*command)
-        return say("which command? try --help", CONTROL_REFUSED);
-    if (strcmp(command, "migrate") != 0 && strcmp(command, "check") != 0) {
-        fprintf(stderr, "%s: there is no command \"%s\"; try --help\n", program, command);
-        return CONTROL_REFUSED;
-    }
-    if (optind < argc) {
-        fprintf(stderr, "%s: unexpected argument \"%s\"; try --help\n", program, argv[optind]);
-        return CONTROL_REFUSED;
-    }
-    if (only_status && strcmp(command, "migrate") != 0)
-        return say("--status belongs to migrate", CONTROL_REFUSED);
-    return run(file, command, only_status);
+    return run_command(&command, argc - optind, argv + optind);
 }

@@ -5,14 +5,17 @@
 #include <stdlib.h>
 
 #include "conf.h"
+#include "place.h"
 #include "store.h"
 
 #define SETTING(member) offsetof(struct settings, member)
 #define MS              INT64_C(1)
 #define SECOND          INT64_C(1000)
 #define HOUR            (3600 * SECOND)
+#define KIB             INT64_C(1024)
+#define MIB             (1024 * KIB)
 
-enum { DATABASE_MAX_BYTES = 4096, ROLE_MAX_BYTES = 63, WORDS_BYTES = 256 };
+enum { DATABASE_MAX_BYTES = 4096, ROLE_MAX_BYTES = 63, PLACE_MAX_BYTES = 512, WORDS_BYTES = 512 };
 
 struct settings_memory {
     struct arena arena;
@@ -47,6 +50,48 @@ static enum err database_read(struct conf_reading *reading, const struct conf_ro
     return err;
 }
 
+static enum err place_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
+                           void *field)
+{
+    struct slice text;
+    const char *wrong;
+    enum err err = conf_string(reading, node, (size_t)row->min, (size_t)row->max, &text);
+
+    if (err != ERR_OK)
+        return err;
+    wrong = place_check(text);
+    return wrong ? conf_refuse(reading->conf, node, reading->why, "%s", wrong) : keep(reading, node, text, field);
+}
+
+static void place_print(const void *field, struct text *out)
+{
+    text_add_string(out, *(const char *const *)field);
+}
+
+static enum err ranges_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
+                            void *field)
+{
+    enum err err = conf_expect(reading, node, CONF_LIST);
+
+    for (const struct conf_node *item = node->first; item && err == ERR_OK; item = item->next) {
+        struct cidr cidr = { 0 };
+        struct slice text;
+        struct text words;
+
+        err = conf_string(reading, item, (size_t)row->min, (size_t)row->max, &text);
+        if (err != ERR_OK)
+            return err;
+        text_init(&words, WORDS_BYTES);
+        err = cidr_parse(text, &cidr, &words);
+        if (err != ERR_OK)
+            err = conf_refuse(reading->conf, item, reading->why, "is wrong: %s", text_string(&words));
+        else if (cidr_list_add(field, cidr) != ERR_OK)
+            err = conf_refuse(reading->conf, item, reading->why, "cannot be kept: %s", err_text(ERR_NO_MEMORY));
+        text_release(&words);
+    }
+    return err;
+}
+
 static const struct conf_row rows[] = {
     { "database", CONF_OWN, SETTING(database), NULL, 0, DATABASE_MAX_BYTES, .read = database_read, .is_secret = true,
       .form = "a connection string of PostgreSQL: \"host=… dbname=… user=…\" or a postgresql:// URI",
@@ -71,6 +116,37 @@ static const struct conf_row rows[] = {
       .help = "when a lost connection is tried again first; each further attempt waits twice as long" },
     { "database_reconnect_max", CONF_MS, SETTING(database_reconnect_max_ms), "3s", 10 * MS, HOUR,
       .help = "what that waiting grows to" },
+    { "admin_listen", CONF_OWN, SETTING(admin_listen), "127.0.0.1:18800", 1, PLACE_MAX_BYTES, .read = place_read,
+      .print = place_print, .form = "an address of this machine's own with a port, or unix:PATH",
+      .help = "where the admin API listens. From other machines it is reached through Nginx, with TLS" },
+    { "admin_trusted_proxies", CONF_OWN, SETTING(admin_trusted_proxies), "[]", 1, WORDS_BYTES, .read = ranges_read,
+      .form = "a list of addresses and ranges",
+      .help =
+          "in front of the admin API: what they say in X-Forwarded-For is the caller's address, in the audit log and "
+          "for wrong tokens. Who comes over a unix socket is 127.0.0.1" },
+    { "admin_max_head_bytes", CONF_BYTES, SETTING(admin_max_head_bytes), "16KiB", KIB, MIB,
+      .help = "how long a request's head may be" },
+    { "admin_max_body_bytes", CONF_BYTES, SETTING(admin_max_body_bytes), "4MiB", KIB, 64 * MIB,
+      .help = "how long a request's body may be: an import of a thousand keys takes about half a MiB" },
+    { "admin_max_body_memory_bytes", CONF_BYTES, SETTING(admin_max_body_memory_bytes), "64MiB", MIB, 1024 * MIB,
+      .help = "what all requests that are being received may take together; small ones always have room" },
+    { "admin_max_json_depth", CONF_COUNT, SETTING(admin_max_json_depth), "32", 4, 1000,
+      .help = "how deep a body may be nested" },
+    { "admin_max_connections", CONF_COUNT, SETTING(admin_max_connections), "200", 1, 10000,
+      .help = "connections to the admin API; where there are more, the one that has kept it waiting longest is cut" },
+    { "admin_request_timeout", CONF_MS, SETTING(admin_request_timeout_ms), "30s", 10 * MS, HOUR,
+      .help = "how long a request may take to arrive as a whole, counted from the connection or the last answer" },
+    { "admin_write_timeout", CONF_MS, SETTING(admin_write_timeout_ms), "30s", 10 * MS, HOUR,
+      .help = "how long a caller may take to read an answer" },
+    { "admin_linger_timeout", CONF_MS, SETTING(admin_linger_timeout_ms), "2s", 10 * MS, HOUR,
+      .help = "how long what a refused caller still sends is read and thrown away, so that the answer is not lost" },
+    { "admin_drain_timeout", CONF_MS, SETTING(admin_drain_timeout_ms), "5s", 10 * MS, HOUR,
+      .help = "how long requests that are under way may take when the program is stopped" },
+    { "admin_wrong_tokens", CONF_COUNT, SETTING(admin_wrong_tokens), "10", 1, 1000000,
+      .help =
+          "wrong tokens a minute from one address (of IPv6 a /64); further ones are answered 429, right ones pass" },
+    { "admin_cleanup_interval", CONF_MS, SETTING(admin_cleanup_interval_ms), "10m", 10 * MS, 24 * HOUR,
+      .help = "how often answers kept for an Idempotency-Key are removed when their day is over" },
     { "log_level", CONF_CHOICE, SETTING(log_level), "info", .words = log_levels, .help = "what is worth a line" },
     { "log_format", CONF_CHOICE, SETTING(log_format), "text", .words = log_formats,
       .help = "how a line looks; all go to stderr" },
@@ -137,6 +213,7 @@ struct settings *settings_free(struct settings *settings)
 {
     if (!settings)
         return NULL;
+    cidr_list_release(&settings->admin_trusted_proxies);
     arena_release(&settings->memory->arena);
     free(settings->memory);
     free(settings);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cidr.h"
 #include "text.h"
 
 struct settings_memory;
@@ -16,6 +17,12 @@ struct settings {
     unsigned database_connections, database_pipeline, database_max_waiting;
     int64_t database_wait_timeout_ms, database_connect_timeout_ms, database_statement_timeout_ms;
     int64_t database_reconnect_delay_ms, database_reconnect_max_ms;
+    const char *admin_listen; /* as place.h has it */
+    struct cidr_list admin_trusted_proxies;
+    uint64_t admin_max_head_bytes, admin_max_body_bytes, admin_max_body_memory_bytes;
+    unsigned admin_max_json_depth, admin_max_connections, admin_wrong_tokens;
+    int64_t admin_request_timeout_ms, admin_write_timeout_ms, admin_linger_timeout_ms, admin_drain_timeout_ms;
+    int64_t admin_cleanup_interval_ms;
     unsigned log_level, log_format; /* enum log_level; 0: text, 1: json */
     struct settings_memory *memory;
 };

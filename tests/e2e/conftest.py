@@ -12,6 +12,7 @@ import tempfile
 import pytest
 
 import fake as stand_in
+from control import Control
 from gateway import Gateway
 from postgres import Cluster
 
@@ -138,3 +139,20 @@ def database(cluster):
     yield database
     if cluster.process.poll() is None:
         database.drop()
+
+
+@pytest.fixture
+def start_control(database, folder):
+    """start_control(**options) gives a control plane of this test's own, before `database` (see control.py)."""
+    with contextlib.ExitStack() as stack:
+        def start(**options):
+            control = Control(database, stack.enter_context(short_folder()), **options)
+            stack.callback(control.stop)
+            return control
+        yield start
+
+
+@pytest.fixture
+def control(start_control):
+    """A control plane of this test's own, with default settings."""
+    return start_control()

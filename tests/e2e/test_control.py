@@ -63,6 +63,8 @@ WRONG = [
     (["dance"], 'there is no command "dance"; try --help'),
     (["migrate", "now"], 'unexpected argument "now"; try --help'),
     (["check", "--status"], "--status belongs to migrate"),
+    (["run", "--name", "x"], "--name belongs to init"),
+    (["migrate", "--expires", "1d"], "--expires belongs to init"),
     (["--config", "/nonexistent/control.yaml", "check"], "/nonexistent/control.yaml: cannot be read: No such file or directory"),
 ]
 
