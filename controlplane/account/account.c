@@ -113,7 +113,9 @@ static void add_model(struct copying *copying, bool as_written)
 {
     size_t start = copying->word.len;
 
-    if (!model_name_normalise(text_slice(&copying->word), &copying->word)) {
+    /* The new name is written behind the old one, which must not move meanwhile. */
+    if (!text_reserve(&copying->word, start + sizeof ":latest") ||
+        !model_name_normalise(text_slice(&copying->word), &copying->word)) {
         refuse(copying, "must be the name of a model: letters, digits and \"._-/\", with a tag behind \":\"");
         return;
     }
