@@ -15,7 +15,7 @@ enum { DOCUMENT_MAX_BYTES = 4 << 20 };
 static const struct statement forget = {
     "idempotency_forget",
     "DELETE FROM idempotency WHERE (token_id, key) IN (SELECT token_id, key FROM idempotency"
-    " WHERE at <= now() - interval '1 day' ORDER BY at LIMIT 10000 FOR UPDATE SKIP LOCKED)",
+    " WHERE at <= now() - interval '1 day' ORDER BY at LIMIT 10000)",
     .is_repeatable = true,
 };
 

@@ -131,9 +131,12 @@ static void log_exchange(const struct exchange *exchange, const struct reply *re
     (void)log_request_line(text_slice(&line));
 }
 
+static bool is_without_body(const char *method);
+
 void exchange_reply(struct exchange *exchange, struct reply *reply)
 {
     log_exchange(exchange, reply);
+    reply->closes |= is_without_body(exchange->method);
     if (exchange->http)
         guest_answer(exchange->guest, exchange->http, slice_of(exchange->id), reply);
     exchange->http = NULL;
@@ -264,6 +267,12 @@ static const char *method_of(const struct evhttp_request *http)
     default:
         return "OTHER";
     }
+}
+
+/* evhttp takes no body from these: one that was sent all the same would pass for the next request. */
+static bool is_without_body(const char *method)
+{
+    return strcmp(method, "HEAD") == 0 || strcmp(method, "TRACE") == 0 || strcmp(method, "OTHER") == 0;
 }
 
 static bool is_sane_id(const char *id)

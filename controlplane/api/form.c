@@ -95,33 +95,13 @@ static bool is_one_line(struct slice text)
     return true;
 }
 
-/* The pattern holds already: what it cannot say is that a host of digits and dots is an address, and ports end. */
+/* The pattern holds already; what it cannot say is how an address of IPv6 is made. */
 static bool is_url(struct slice url)
 {
-    char host[512];
-    size_t len = url.len - 7;
-    char *colon;
+    const char *open = memchr(url.at, '[', url.len), *close = memchr(url.at, ']', url.len);
     struct address address;
 
-    if (len >= sizeof host)
-        return false;
-    memcpy(host, url.at + 7, len);
-    if (len && host[len - 1] == '/')
-        len--;
-    host[len] = 0;
-    colon = strrchr(host, ':');
-    if (colon && !strchr(colon, ']')) {
-        if (strtoul(colon + 1, NULL, 10) > UINT16_MAX)
-            return false;
-        *colon = 0;
-    }
-    if (host[0] == '[') {
-        host[strlen(host) - 1] = 0;
-        return strchr(host, ':') && address_parse(slice_of(host + 1), &address);
-    }
-    if (strstr(host, "..") || strlen(host) > 253)
-        return false;
-    return strspn(host, "0123456789.") != strlen(host) || address_parse(slice_of(host), &address);
+    return !open || !close || address_parse((struct slice){ open + 1, (size_t)(close - open) - 1 }, &address);
 }
 
 static bool is_uuid(struct slice text)

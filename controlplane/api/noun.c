@@ -5,9 +5,14 @@
  */
 #include "parts.h"
 
-#define PART      "[A-Za-z0-9_][A-Za-z0-9._-]*"
-#define LABEL     "^[a-z0-9_][a-z0-9._@+-]{0,127}$"
-#define RFC3339   "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+#define PART    "[A-Za-z0-9_][A-Za-z0-9._-]*"
+#define LABEL   "^[a-z0-9_][a-z0-9._@+-]{0,127}$"
+#define RFC3339 "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+#define OCTET   "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+#define IPV4    OCTET "\\." OCTET "\\." OCTET "\\." OCTET
+/* The last part has a letter in it, so that no address is mistaken for a name. */
+#define HOST      "([A-Za-z0-9_][A-Za-z0-9_-]{0,62}\\.){0,3}[0-9]{0,31}[A-Za-z_][A-Za-z0-9_-]{0,31}"
+#define PORT      "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 #define DAY_MS    INT64_C(86400000)
 #define SECOND_MS INT64_C(1000)
 #define COUNT(a)  (sizeof(a) / sizeof *(a))
@@ -22,7 +27,7 @@ const struct field_form field_forms[FIELD_KINDS] = {
     [FIELD_NOTE] = { NULL, 0, 1000, NULL, "one line of text without control characters (1000 characters at most)" },
     [FIELD_TEXT] = { NULL, 1, 512, NULL, "one line of text without control characters (1 to 512 characters)" },
     [FIELD_RANGE] = { NULL, 2, 49, "cidr", "an address or a range of addresses, such as 10.0.0.0/16" },
-    [FIELD_URL] = { "^http://([A-Za-z0-9_][A-Za-z0-9_.-]*|\\[[0-9A-Fa-f:.]+\\])(:[1-9][0-9]{0,4})?/?$", 8, 512, NULL,
+    [FIELD_URL] = { "^http://(" IPV4 "|" HOST "|\\[[0-9A-Fa-f:.]+\\])(:" PORT ")?/?$", 8, 512, NULL,
                     "http://HOST:PORT (Ollama speaks plain http)" },
     [FIELD_KEEP_ALIVE] = { "^(-1|[0-9]{1,9}|-?([0-9]{1,9}(ns|us|ms|s|m|h)){1,6})$", 1, 64, NULL,
                            "whole seconds (-1: for ever) or a duration such as 5m, as text" },

@@ -7,7 +7,7 @@
 
 #include "parts.h"
 
-enum { NAME_BYTES = 96, HELP_BYTES = 512 };
+enum { NAME_BYTES = 96 };
 
 /* Memory may run out at every step: a piece that is missing makes the whole NULL. */
 static bool is_short;
@@ -450,27 +450,26 @@ static json_t *answers_make(const struct route *route)
     return answers;
 }
 
-static void say_roles(unsigned roles, struct text *out)
+static json_t *roles_make(unsigned roles)
 {
     static const char *const names[] = { "viewer", "billing", "operator", "owner" };
+    json_t *list = json_array();
 
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         if (roles & 1U << i)
-            text_printf(out, "%s%s", out->len ? ", " : "", names[i]);
+            add(list, json_string(names[i]));
+    return list;
 }
 
 static json_t *route_make(const struct route *route)
 {
-    char memory[HELP_BYTES];
-    struct text words = text_over(memory, sizeof memory);
     json_t *made = json_object(), *body = body_make(route);
 
     say(say(made, "operationId", route->id), "summary", route->help);
-    say_roles(route->roles, &words);
     if (route->roles == EVERYBODY)
         set(made, "security", json_array());
     else
-        say(made, "x-roles", memory);
+        set(made, "x-roles", roles_make(route->roles));
     set(made, "parameters", parameters_make(route));
     if (body)
         set(made, "requestBody", body);
