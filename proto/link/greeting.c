@@ -425,6 +425,21 @@ bool link_peer_can(const struct link_peer *peer, struct slice feature)
     return false;
 }
 
+struct slice link_peer_feature(const struct link_peer *peer, unsigned index)
+{
+    const char *end = peer->features.at + peer->features.len;
+
+    for (const char *at = peer->features.at; at < end; at += strlen(at) + 1)
+        if (index-- == 0)
+            return slice_of(at);
+    return (struct slice){ 0 };
+}
+
+const struct identity_key *link_peer_key(const struct link_peer *peer)
+{
+    return &peer->key;
+}
+
 int64_t link_peer_heard_ms(const struct link_peer *peer)
 {
     return peer->heard_ms;

@@ -90,6 +90,10 @@ struct slice link_peer_instance(const struct link_peer *peer); /* 16 bytes, or e
 struct qw_version link_peer_version(const struct link_peer *peer);
 uint32_t link_peer_max_staleness_s(const struct link_peer *peer); /* 0: no bound */
 bool link_peer_can(const struct link_peer *peer, struct slice feature);
+/* Its features one after the other, from 0; empty behind the last. */
+struct slice link_peer_feature(const struct link_peer *peer, unsigned index);
+/* The key that it has proven to hold. */
+const struct identity_key *link_peer_key(const struct link_peer *peer);
 int64_t link_peer_heard_ms(const struct link_peer *peer);
 void **link_peer_owner(struct link_peer *peer);
 /* The peer of that name, or NULL. */

@@ -22,6 +22,9 @@ TEST(a_gateway_proves_who_it_is_and_asks)
     CHECK_EQ(link_peer_max_staleness_s(rig.peer), 60);
     CHECK(link_peer_can(rig.peer, SLICE("cut")) && link_peer_can(rig.peer, SLICE("load")));
     CHECK(!link_peer_can(rig.peer, SLICE("lo")));
+    CHECK_STR(link_peer_feature(rig.peer, 1).at, link_peer_feature(rig.peer, 1).len, "load");
+    CHECK_EQ(link_peer_feature(rig.peer, 2).len, 0);
+    CHECK(memcmp(link_peer_key(rig.peer)->bytes, rig.known[0].key.bytes, IDENTITY_KEY_BYTES) == 0);
     CHECK(link_server_find(rig.server, SLICE("gw1")) == rig.peer && !link_server_find(rig.server, SLICE("gw2")));
     CHECK_EQ(rig_ask(client), ERR_OK);
     RIG_UNTIL(client->answers == 1);
