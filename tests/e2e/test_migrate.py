@@ -222,6 +222,8 @@ def key(more, values):
     return KEY.format(more=", " + more, values=", " + values)
 
 
+NEXT = "UPDATE config_head SET version = version + 1; INSERT INTO change_log (version, seq, kind, id, body)"
+HEAD = "(SELECT version FROM config_head)"
 WRONG = [
     ("INSERT INTO team (name) VALUES ('Research')", CHECK), ("INSERT INTO team (name) VALUES ('research')", UNIQUE),
     ("INSERT INTO team (name) VALUES ('')", CHECK), ("INSERT INTO team (name) VALUES (E'a\\nb')", CHECK),
@@ -262,15 +264,13 @@ WRONG = [
     ("UPDATE config_head SET version = version + 2", INTEGRITY), ("UPDATE config_head SET version = version", INTEGRITY),
     ("INSERT INTO change_log (version, seq, kind, id, body) VALUES (1, 0, 'key', 'x', '{}')", INTEGRITY),
     ("UPDATE config_head SET version = version + 1; INSERT INTO change_log (version, seq, kind, id) VALUES (7, 0, 'key', 'x')", INTEGRITY),
-    ("UPDATE config_head SET version = version + 1; INSERT INTO change_log (version, seq, kind, id, body) VALUES (1, 0, 'key', 'x', '[]')",
-     CHECK),
+    (f"{NEXT} VALUES ({HEAD}, 0, 'key', 'x', '[]')", CHECK),
     ("UPDATE leader SET holder = 'two'", INTEGRITY), ("UPDATE leader SET epoch = 4", INTEGRITY),
     ("INSERT INTO leader VALUES (true, 'two', 9, now())", UNIQUE),
     ("INSERT INTO idempotency (token_id, key, request_hash, status, body) VALUES (gen_random_uuid(), 'k', sha256('x'), 201, '')", FOREIGN),
 ]
 RIGHT = [
-    "UPDATE config_head SET version = version + 1; INSERT INTO change_log (version, seq, kind, id, body) VALUES (1, 0, 'key', 'x', '{}'),"
-    " (1, 1, 'key', 'y', NULL)",
+    f"{NEXT} VALUES ({HEAD}, 0, 'key', 'x', '{{}}'), ({HEAD}, 1, 'key', 'y', NULL)",
     KEY.format(more="", values="").replace("'new',", "'phone',"),  # the name of a revoked key is free
     key("models, allow, rpm", "'{qwen3:32b,hf.co/org/model:Q4_K_M}', '{10.0.0.0/16,::1/128}', 30"),
     "INSERT INTO gateway (name) VALUES ('edge0')", "UPDATE leader SET holder = 'two', epoch = 6", "UPDATE leader SET holder = NULL",
