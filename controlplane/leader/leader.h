@@ -29,9 +29,13 @@ struct leader_options {
 /* NULL, with one sentence: no memory. Whether it leads is known a moment later. */
 struct leader *leader_open(struct event_base *base, struct store *store, const struct leader_options *options,
                            struct text *why);
-/* Gives the lease back first, as far as that can be sent; then nobody is told anything any more. Returns NULL. */
+/* Nobody is told anything any more; what it leads it leads until its lease is over, unless it resigned before. Returns
+ * NULL. */
 struct leader *leader_close(struct leader *leader);
-/* Gives the lease back now, so that another may lead at once, and does not ask for it again. on_done comes once. */
+/*
+ * Gives the lease back, so that another may lead at once, and does not ask for it again. on_done comes once, when that
+ * is written down or cannot be; not before this returns.
+ */
 void leader_resign(struct leader *leader, void (*on_done)(void *arg), void *arg);
 
 /* The epoch to write under; 0: it does not lead. */
