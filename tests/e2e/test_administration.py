@@ -48,8 +48,12 @@ def alice(ledger):
     return ledger.change("user_create", body={"name": "alice", "team": "red", "weight": 3})
 
 
+FIRST = 1  # the version of a database in which nothing was said yet
+
+
 def head(database):
-    return int(database.sql("SELECT version FROM qwen.config_head"))
+    """How many versions were made since."""
+    return int(database.sql("SELECT version FROM qwen.config_head")) - FIRST
 
 
 def refused(ledger, *asked, **more):
@@ -311,7 +315,7 @@ def test_many_at_once_make_one_of_a_name_and_every_version_in_its_order(ledger, 
     assert {answer["code"] for answer in answers if answer["status"]} == {"already_exists"}
     assert len(ledger.all("gateway")) == 3 and len(ledger.all("admin_token")) == 1
     versions = sorted(answer["version"] for answer in answers[:100] if not answer["status"])
-    assert versions == list(range(1, 11)) and head(database) == 10
+    assert versions == list(range(FIRST + 1, FIRST + 11)) and head(database) == 10
     assert published(database) == followed(database)
 
 
@@ -374,11 +378,12 @@ def test_what_gateways_get_of_a_key(ledger, alice, database):
     body = {"hash": hashed, "user": "alice", "team": "red", "name": key["prefix"], "delegate": True, "class": "interactive",
             "expires": 4070908800, "weight": 3, "rpm": 3, "max_concurrent": 2, "models": ["m:latest"], "allow": ["10.0.0.0/8"]}
     assert followed(database) == published(database) == {("key", key["id"]): body}
-    assert ledger.version == 1
+    assert ledger.version == FIRST + 1
     ledger.change("key_update", key["id"], {"note": "mine"})
     assert head(database) == 1, "what gateways do not see is no change for them"
     ledger.change("key_revoke", key["prefix"], {"cut": True})
-    assert database.sql("SELECT body FROM qwen.change_log WHERE version = 2") == json.dumps({"cut": True, "gone": True, "hash": hashed})
+    assert database.sql(f"SELECT body FROM qwen.change_log WHERE version = {FIRST + 2}") == json.dumps(
+        {"cut": True, "gone": True, "hash": hashed})
     assert ledger.change("key_revoke", key["id"])["state"] == "revoked" and head(database) == 2, "once more changes nothing"
     ledger.change("key_revoke", key["id"], {"cut": True})
     assert head(database) == 3, "but its streams can still be cut"
@@ -404,7 +409,8 @@ def test_a_rotated_key_lives_on_for_a_while_under_another_name(ledger, alice, da
     assert was["replaced_by"] == fresh["id"] and was["state"] == "active"
     left = database.sql(f"SELECT extract(epoch FROM expires_at - now()) BETWEEN 7000 AND 7200 FROM qwen.api_key WHERE id = '{old['id']}'")
     assert left == "t" and ledger.get("key", "alice/laptop")["id"] == fresh["id"]
-    assert database.sql("SELECT version, count(*) FROM qwen.change_log GROUP BY version ORDER BY version") == "1|1\n2|2"
+    assert database.sql("SELECT version, count(*) FROM qwen.change_log GROUP BY version ORDER BY version") == (
+        f"{FIRST + 1}|1\n{FIRST + 2}|2")
     assert published(database) == followed(database)
 
     second = ledger.change("key_rotate", fresh["id"], {"hash": hash_of("2"), "keep_for_s": 0, "name": "tablet"})
@@ -456,7 +462,7 @@ def test_keys_follow_their_user_and_team(ledger, alice, database):
         before = head(database)
         ledger.change(action, object, patch)
         assert head(database) == before + (count > 0), (action, patch)
-        assert int(database.sql(f"SELECT count(*) FROM qwen.change_log WHERE version > {before}")) == count, (action, patch)
+        assert int(database.sql(f"SELECT count(*) FROM qwen.change_log WHERE version > {before + FIRST}")) == count, (action, patch)
         assert published(database) == followed(database), (action, patch)
         assert len(followed(database)) == (0 if ledger.get("user", alice["id"])["disabled"] else 2)
     assert followed(database)["key", keys[0]["id"]].items() >= {"user": "alison", "team": None, "weight": 10, "class": "batch",
@@ -645,7 +651,7 @@ def test_whoever_follows_the_changes_knows_what_is_there(ledger, database, seed)
                 done.add(action)
         assert followed(database) == published(database)
     assert len(done) > 20 and followed(database), done
-    assert database.sql("SELECT count(DISTINCT version), max(version) FROM qwen.change_log") == f"{head(database)}|{head(database)}"
+    assert database.sql("SELECT count(DISTINCT version), max(version) FROM qwen.change_log") == f"{head(database)}|{head(database) + FIRST}"
     assert database.sql("SELECT count(*) FROM qwen.change_log GROUP BY version, seq HAVING count(*) > 1") == ""
     assert database.sql("SELECT bool_and(n = last + 1) FROM (SELECT count(*) AS n, max(seq) AS last FROM qwen.change_log"
                         " GROUP BY version) AS v") == "t", "seq counts from 0"
