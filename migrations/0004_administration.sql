@@ -93,12 +93,13 @@ BEGIN
     RETURN value;
 END $$;
 
-CREATE FUNCTION note_of(given jsonb, pointer text) RETURNS text LANGUAGE sql IMMUTABLE
+CREATE FUNCTION note_of(given jsonb, pointer text) RETURNS text LANGUAGE plpgsql IMMUTABLE
     SET search_path = qwen, pg_temp AS $$
-    SELECT coalesce(matching(given, pointer, 1000,
+BEGIN
+    RETURN coalesce(matching(given, pointer, 1000,
                              '^[^\x01-\x1f\x7f\u0080-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$',
-                             'one line of at most 1000 characters, without controls and marks that turn the direction'), '')
-$$;
+                             'one line of at most 1000 characters, without controls and marks that turn the direction'), '');
+END $$;
 
 CREATE FUNCTION number_of(given jsonb, pointer text, low bigint, high bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE
     SET search_path = qwen, pg_temp AS $$
@@ -142,10 +143,11 @@ BEGIN
     RETURN value;
 END $$;
 
-CREATE FUNCTION model_of(given jsonb, pointer text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path = qwen, pg_temp AS $$
-    SELECT matching(given, pointer, 255, '^[A-Za-z0-9_][A-Za-z0-9._:/-]{0,254}$',
-                    'the name of a model: letters, digits and "._-/", with a tag behind ":"')
-$$;
+CREATE FUNCTION model_of(given jsonb, pointer text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN matching(given, pointer, 255, '^[A-Za-z0-9_][A-Za-z0-9._:/-]{0,254}$',
+                    'the name of a model: letters, digits and "._-/", with a tag behind ":"');
+END $$;
 
 -- The members of a list with their pointers; NULL: there is no list.
 CREATE FUNCTION list_of(given jsonb, pointer text, what text) RETURNS bool LANGUAGE plpgsql IMMUTABLE
@@ -340,7 +342,7 @@ END $$;
 DROP INDEX api_key_user_id, api_key_expires_at, app_user_team_id, audit_log_at, audit_log_object;
 CREATE UNIQUE INDEX api_key_prefix_key ON api_key (prefix) WHERE prefix IS NOT NULL;
 CREATE INDEX api_key_page_user ON api_key (user_id, state, created_at, id);
-CREATE INDEX api_key_page_name ON api_key (name, created_at, id);
+CREATE INDEX api_key_page_name ON api_key (name, user_id, created_at, id);
 CREATE INDEX api_key_page_revoked ON api_key (created_at, id) WHERE state = 'revoked';
 CREATE INDEX api_key_page_end ON api_key ((coalesce(expires_at, 'infinity')), created_at, id) WHERE state = 'active';
 CREATE INDEX api_key_count ON api_key (user_id, expires_at) WHERE state = 'active';
@@ -382,17 +384,18 @@ CREATE VIEW published_other AS
     UNION ALL
     SELECT 'setting', name, jsonb_build_object('value', value) FROM setting;
 
--- A key as it stands in change_log.
-CREATE FUNCTION key_body(k published_key) RETURNS jsonb LANGUAGE sql IMMUTABLE SET search_path = qwen, pg_temp AS $$
+-- A key as it stands in change_log. (No search path of its own, so that it becomes a part of what asks.)
+CREATE FUNCTION key_body(k published_key) RETURNS jsonb LANGUAGE sql STABLE AS $$
     SELECT jsonb_build_object('hash', encode(k.hash, 'hex'), 'user', k.user_name, 'team', k.team_name, 'name', k.name,
                               'delegate', k.delegate, 'class', k.class, 'expires', k.expires_s, 'weight', k.weight, 'rpm', k.rpm,
                               'max_concurrent', k.max_concurrent, 'models', k.models, 'allow', k.allow)
 $$;
 
 -- NULL: it does not travel.
-CREATE FUNCTION key_body_now(of_key uuid) RETURNS jsonb LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT key_body(k) FROM published_key AS k WHERE k.id = of_key
-$$;
+CREATE FUNCTION key_body_now(of_key uuid) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT key_body(k) FROM published_key AS k WHERE k.id = of_key);
+END $$;
 
 -- A version in which these keys are what they are now, or gone.
 CREATE FUNCTION log_keys(ids uuid[], cut bool) RETURNS void LANGUAGE plpgsql SET search_path = qwen, pg_temp AS $$
@@ -403,9 +406,10 @@ BEGIN
         UPDATE config_head SET version = version + 1 RETURNING version INTO new_version;
         INSERT INTO change_log (version, seq, kind, id, body)
             SELECT new_version, row_number() OVER (ORDER BY wanted.place) - 1, 'key', k.id::text,
-                   coalesce((SELECT key_body(p) FROM published_key AS p WHERE p.id = k.id),
-                            jsonb_build_object('gone', true, 'hash', encode(k.hash, 'hex'), 'cut', cut))
-            FROM unnest(ids) WITH ORDINALITY AS wanted (id, place) JOIN api_key AS k ON k.id = wanted.id;
+                   CASE WHEN p.id IS NULL THEN jsonb_build_object('gone', true, 'hash', encode(k.hash, 'hex'), 'cut', cut)
+                        ELSE key_body(p) END
+            FROM unnest(ids) WITH ORDINALITY AS wanted (id, place) JOIN api_key AS k ON k.id = wanted.id
+            LEFT JOIN published_key AS p ON p.id = k.id;
     END IF;
 END $$;
 
@@ -417,9 +421,10 @@ BEGIN
 END $$;
 
 -- Some that are no keys, as a map from id to body.
-CREATE FUNCTION others_now(of_kind text, ids text[]) RETURNS jsonb LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT coalesce(jsonb_object_agg(o.id, o.body), '{}') FROM published_other AS o WHERE o.kind = of_kind AND o.id = ANY (ids)
-$$;
+CREATE FUNCTION others_now(of_kind text, ids text[]) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(jsonb_object_agg(o.id, o.body), '{}') FROM published_other AS o WHERE o.kind = of_kind AND o.id = ANY (ids));
+END $$;
 
 -- A version with the difference between what they were and what they are; none if that is nothing.
 CREATE FUNCTION log_others(of_kind text, was jsonb, ids text[]) RETURNS void LANGUAGE plpgsql
@@ -438,11 +443,12 @@ BEGIN
 END $$;
 
 CREATE FUNCTION audit(who jsonb, action text, noun text, object text, before json, after json) RETURNS void
-    LANGUAGE sql SET search_path = qwen, pg_temp AS $$
+    LANGUAGE plpgsql SET search_path = qwen, pg_temp AS $$
+BEGIN
     INSERT INTO audit_log (token_id, actor, address, request_id, action, noun, object_id, before, after)
-    VALUES ((who ->> 'token_id')::uuid, who ->> 'actor', (who ->> 'address')::inet, who ->> 'request_id', action, noun, object,
-            before, after)
-$$;
+        VALUES ((who ->> 'token_id')::uuid, who ->> 'actor', (who ->> 'address')::inet, who ->> 'request_id', audit.action, audit.noun,
+                audit.object, audit.before, audit.after);
+END $$;
 
 -- What is shown -------------------------------------------------------------------------------------------------------
 
@@ -497,62 +503,80 @@ CREATE VIEW shown_admin_token AS
            shown(t.revoked_at) AS revoked_at, shown(t.last_used_at) AS last_used_at
     FROM admin_token AS t;
 
-CREATE FUNCTION team_json(one uuid) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT row_to_json(s) FROM shown_team AS s WHERE s.id = one
-$$;
-CREATE FUNCTION user_json(one uuid) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT row_to_json(s) FROM shown_user AS s WHERE s.id = one
-$$;
-CREATE FUNCTION key_json(one uuid) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT row_to_json(s) FROM shown_key AS s WHERE s.id = one
-$$;
-CREATE FUNCTION whitelist_json(one cidr) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT row_to_json(s) FROM shown_whitelist AS s WHERE s.cidr = one
-$$;
-CREATE FUNCTION model_json(one text) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT row_to_json(s) FROM shown_model AS s WHERE s.name = one
-$$;
-CREATE FUNCTION backend_json(one text) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT row_to_json(s) FROM shown_backend AS s WHERE s.name = one
-$$;
-CREATE FUNCTION setting_json(one text) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT row_to_json(s) FROM shown_setting AS s WHERE s.name = one
-$$;
-CREATE FUNCTION gateway_json(one uuid) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT row_to_json(s) FROM shown_gateway AS s WHERE s.id = one
-$$;
-CREATE FUNCTION admin_token_json(one uuid) RETURNS json LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT row_to_json(s) FROM shown_admin_token AS s WHERE s.id = one
-$$;
+CREATE FUNCTION team_json(one uuid) RETURNS json LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT row_to_json(s) FROM shown_team AS s WHERE s.id = one);
+END $$;
+CREATE FUNCTION user_json(one uuid) RETURNS json LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT row_to_json(s) FROM shown_user AS s WHERE s.id = one);
+END $$;
+CREATE FUNCTION key_json(one uuid) RETURNS json LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT row_to_json(s) FROM shown_key AS s WHERE s.id = one);
+END $$;
+CREATE FUNCTION whitelist_json(one cidr) RETURNS json LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT row_to_json(s) FROM shown_whitelist AS s WHERE s.cidr = one);
+END $$;
+CREATE FUNCTION model_json(one text) RETURNS json LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT row_to_json(s) FROM shown_model AS s WHERE s.name = one);
+END $$;
+CREATE FUNCTION backend_json(one text) RETURNS json LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT row_to_json(s) FROM shown_backend AS s WHERE s.name = one);
+END $$;
+CREATE FUNCTION setting_json(one text) RETURNS json LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT row_to_json(s) FROM shown_setting AS s WHERE s.name = one);
+END $$;
+CREATE FUNCTION gateway_json(one uuid) RETURNS json LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT row_to_json(s) FROM shown_gateway AS s WHERE s.id = one);
+END $$;
+CREATE FUNCTION admin_token_json(one uuid) RETURNS json LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT row_to_json(s) FROM shown_admin_token AS s WHERE s.id = one);
+END $$;
 
 -- NULL: there is none.
-CREATE FUNCTION team_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT team_json(team_find(object))::text
-$$;
-CREATE FUNCTION user_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT user_json(user_find(object))::text
-$$;
-CREATE FUNCTION key_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT key_json(key_find(object))::text
-$$;
-CREATE FUNCTION whitelist_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT whitelist_json(range_or_null(object))::text
-$$;
-CREATE FUNCTION model_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT model_json(object)::text
-$$;
-CREATE FUNCTION backend_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT backend_json(object)::text
-$$;
-CREATE FUNCTION setting_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT setting_json(object)::text
-$$;
-CREATE FUNCTION gateway_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT gateway_json(gateway_find(object))::text
-$$;
-CREATE FUNCTION admin_token_get(object text) RETURNS text LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT admin_token_json(admin_token_find(object))::text
-$$;
+CREATE FUNCTION team_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN team_json(team_find(object))::text;
+END $$;
+CREATE FUNCTION user_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN user_json(user_find(object))::text;
+END $$;
+CREATE FUNCTION key_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN key_json(key_find(object))::text;
+END $$;
+CREATE FUNCTION whitelist_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN whitelist_json(range_or_null(object))::text;
+END $$;
+CREATE FUNCTION model_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN model_json(object)::text;
+END $$;
+CREATE FUNCTION backend_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN backend_json(object)::text;
+END $$;
+CREATE FUNCTION setting_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN setting_json(object)::text;
+END $$;
+CREATE FUNCTION gateway_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN gateway_json(gateway_find(object))::text;
+END $$;
+CREATE FUNCTION admin_token_get(object text) RETURNS text LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN admin_token_json(admin_token_find(object))::text;
+END $$;
 -- Pages: at most so many, behind a position that an earlier page gave.
 
 CREATE FUNCTION page_by_name(noun text, condition text, filter jsonb, after text, most int)
@@ -661,7 +685,7 @@ BEGIN
 END $$;
 
 -- Each filter has an index that brings the page in its order, whatever else is asked for: of one public id; of a user,
--- the active before the revoked ones; of a team, user by user; of a name; revoked ones, in the order in which they were
+-- the active before the revoked ones; of a team, and of a name, user by user; revoked ones, in the order in which they were
 -- made; active and expired ones, and what expires before a time, in the order in which they expire; else all, in the
 -- order in which they were made.
 CREATE FUNCTION key_list(filter jsonb, after text, most int) RETURNS TABLE (body text, "position" text)
@@ -693,8 +717,7 @@ BEGIN
     IF filter ->> 'prefix' IS NOT NULL THEN also := also || ' AND k.prefix = $5'; END IF;
     IF filter ->> 'user' IS NOT NULL THEN also := also || ' AND k.user_id = $3'; END IF;
 
-    IF filter ->> 'team' IS NOT NULL AND (filter ->> 'user' IS NOT NULL OR filter ->> 'prefix' IS NOT NULL
-                                          OR filter ->> 'name' IS NOT NULL) THEN
+    IF filter ->> 'team' IS NOT NULL AND (filter ->> 'user' IS NOT NULL OR filter ->> 'prefix' IS NOT NULL) THEN
         also := also || ' AND (SELECT u.team_id FROM app_user AS u WHERE u.id = k.user_id AND u.deleted_at IS NULL) = $6';
     END IF;
     IF filter ->> 'prefix' IS NOT NULL THEN
@@ -703,12 +726,13 @@ BEGIN
     ELSIF filter ->> 'user' IS NOT NULL THEN
         sort := 'k.state, k.created_at, k.id';
         casts := '{text,timestamptz,uuid}';
-    ELSIF filter ->> 'name' IS NOT NULL THEN
-        sort := 'k.created_at, k.id';
-        casts := '{timestamptz,uuid}';
     ELSIF filter ->> 'team' IS NOT NULL THEN
         sort := 'k.user_id, k.state, k.created_at, k.id';
         casts := '{uuid,text,timestamptz,uuid}';
+        sorted := 'o.id, k.state, k.created_at, k.id';
+    ELSIF filter ->> 'name' IS NOT NULL THEN
+        sort := 'k.user_id, k.created_at, k.id';
+        casts := '{uuid,timestamptz,uuid}';
     ELSIF state IN ('active', 'expired') OR soon IS NOT NULL THEN
         sort := 'coalesce(k.expires_at, ''infinity''), k.created_at, k.id';
         casts := '{timestamptz,timestamptz,uuid}';
@@ -725,12 +749,11 @@ BEGIN
         SELECT format(' AND (%s) > (%s)', sort, string_agg(format('%L::%s', mark, cast_to), ', ' ORDER BY place)) INTO behind
         FROM unnest(marks, casts) WITH ORDINALITY AS m (mark, cast_to, place);
     END IF;
-    IF sort LIKE 'k.user_id%' THEN
+    IF sorted IS NOT NULL THEN
         source := format('(SELECT u.id FROM app_user AS u WHERE u.team_id = $6 AND u.deleted_at IS NULL%s ORDER BY u.id) AS o '
                          'CROSS JOIN LATERAL (SELECT * FROM api_key AS k WHERE k.user_id = o.id%s%s '
                          'ORDER BY k.state, k.created_at, k.id LIMIT $1) AS k',
                          CASE WHEN after IS NULL THEN '' ELSE format(' AND u.id >= %L::uuid', marks[1]) END, also, behind);
-        sorted := 'o.id, k.state, k.created_at, k.id';
         also := '';
         behind := '';
     END IF;
@@ -903,6 +926,7 @@ DECLARE
     before json := user_json(one);
     was    app_user;
     ids    uuid[];
+    were   jsonb;
 BEGIN
     SELECT * INTO was FROM app_user WHERE id = one FOR UPDATE;
     IF NOT FOUND THEN
@@ -910,8 +934,9 @@ BEGIN
     END IF;
     PERFORM refuse_old(expected, was.version);
     SELECT array_agg(id ORDER BY id) INTO ids FROM api_key WHERE user_id = one AND state = 'active';
-    PERFORM audit(who, action, 'key', s.id::text, row_to_json(s), NULL) FROM shown_key AS s WHERE s.id = ANY (ids);
+    SELECT coalesce(jsonb_object_agg(s.id, row_to_json(s)), '{}') INTO were FROM shown_key AS s WHERE s.id = ANY (ids);
     UPDATE api_key SET state = 'revoked', revoked_at = now() WHERE id = ANY (ids);
+    PERFORM audit(who, action, 'key', s.id::text, (were -> s.id::text)::json, row_to_json(s)) FROM shown_key AS s WHERE s.id = ANY (ids);
     UPDATE app_user SET deleted_at = now() WHERE id = one;
     PERFORM audit(who, action, 'user', one::text, before, NULL);
     IF NOT was.disabled THEN
@@ -970,11 +995,12 @@ BEGIN
     RETURN k;
 END $$;
 
-CREATE FUNCTION key_insert(k api_key) RETURNS void LANGUAGE sql SET search_path = qwen, pg_temp AS $$
+CREATE FUNCTION key_insert(k api_key) RETURNS void LANGUAGE plpgsql SET search_path = qwen, pg_temp AS $$
+BEGIN
     INSERT INTO api_key (id, user_id, name, hash, prefix, expires_at, models, rpm, max_concurrent, allow, delegate, note, created_at)
-    VALUES (k.id, k.user_id, k.name, k.hash, k.prefix, k.expires_at, k.models, k.rpm, k.max_concurrent, k.allow, k.delegate, k.note,
-            clock_timestamp())
-$$;
+        VALUES (k.id, k.user_id, k.name, k.hash, k.prefix, k.expires_at, k.models, k.rpm, k.max_concurrent, k.allow, k.delegate, k.note,
+                clock_timestamp());
+END $$;
 
 -- One more key, not yet logged for gateways.
 CREATE FUNCTION key_make(who jsonb, action text, given jsonb, pointer text, may_make_user bool) RETURNS uuid LANGUAGE plpgsql
@@ -1095,8 +1121,8 @@ BEGIN
     ELSIF was.expires_at <= now() THEN
         PERFORM refuse('QW410', '', format('the key %s has expired', was.name));
     END IF;
-    keep := coalesce(seconds_of(given -> 'keep_for_s', '/keep_for_s', 0, 31622400), seconds_of(given -> 'keep_for', '/keep_for', 0, 31622400),
-                     86400);
+    keep := coalesce(seconds_of(given -> 'keep_for_s', '/keep_for_s', 0, 31622400),
+                     seconds_of(given -> 'keep_for', '/keep_for', 0, 31622400), 86400);
     IF NOT given ? 'name' THEN
         tail := '.old-' || lower(coalesce(was.prefix, left(was.id::text, 8)));
         old.name := left(was.name, 128 - char_length(tail)) || tail;
@@ -1263,17 +1289,18 @@ BEGIN
 END $$;
 
 -- A model and its aliases: what changes with it.
-CREATE FUNCTION model_family(of_name text) RETURNS text[] LANGUAGE sql STABLE SET search_path = qwen, pg_temp AS $$
-    SELECT array_agg(m.name::text) || of_name FROM model AS m WHERE m.alias_of = of_name
-$$;
+CREATE FUNCTION model_family(of_name text) RETURNS text[] LANGUAGE plpgsql STABLE SET search_path = qwen, pg_temp AS $$
+BEGIN
+    RETURN (SELECT array_agg(m.name::text) || of_name FROM model AS m WHERE m.alias_of = of_name);
+END $$;
 
 CREATE FUNCTION model_create(who jsonb, action text, given jsonb) RETURNS json LANGUAGE plpgsql
     SET search_path = qwen, pg_temp AS $$
 DECLARE
     m model;
 BEGIN
-    PERFORM members_are(given, '', 'model', '{name,alias_of,backend_model,num_ctx,keep_alive,max_prompt_chars,max_system_chars,think,preload,'
-                                            'note}');
+    PERFORM members_are(given, '', 'model', '{name,alias_of,backend_model,num_ctx,keep_alive,max_prompt_chars,max_system_chars,'
+                                            'think,preload,note}');
     m.name := model_of(given -> 'name', '/name');
     IF m.name IS NULL THEN
         PERFORM refuse('QW400', '/name', 'is missing');
@@ -1310,7 +1337,8 @@ DECLARE
     sent   jsonb  := others_now('model', family);
     m      model;
 BEGIN
-    PERFORM members_are(given, '', 'model', '{alias_of,backend_model,num_ctx,keep_alive,max_prompt_chars,max_system_chars,think,preload,note}');
+    PERFORM members_are(given, '', 'model', '{alias_of,backend_model,num_ctx,keep_alive,max_prompt_chars,max_system_chars,think,'
+                                            'preload,note}');
     m := model_read(was, given);
     IF m IS NOT DISTINCT FROM was THEN
         RETURN before;

@@ -549,6 +549,7 @@ def test_the_log_says_who_did_what_from_where_and_holds_no_secret(furnished, dat
         token["id"], "root", "2001:db8::7", "req-1", "key")
     assert made["before"] is None and made["after"] == key
     assert (changed["before"]["rpm"], changed["after"]["rpm"]) == (5, 6)
+    assert [(entry["before"]["state"], entry["after"]["state"]) for entry in entries[:1]] == [("active", "revoked")]
     assert furnished.get("audit", str(made["id"])) == made
     assert [entry["noun"] for entry in furnished.all("audit", actor="root", action="key_import")] == ["key"]
     assert len(furnished.all("audit", object_id=key["id"], **{"from": made["at"]})) == 4 and not furnished.all("audit",
