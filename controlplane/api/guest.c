@@ -7,7 +7,8 @@
  * owner, which is taken from there a moment later (adopt), before anything can have been read.
  *
  * What a guest's timer starts and does: adopt it (at once, when it has come); cut it when its request or the reading of
- * the answer takes too long; refuse it outside evhttp's own functions, when what has been received is too much.
+ * the answer takes too long; refuse it outside evhttp's own functions, when what has been received is too much, or when
+ * evhttp is about to answer by itself, which it would do with a page for browsers and by closing at once.
  */
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -27,14 +28,21 @@
 #include "parts.h"
 #include "place.h"
 
-enum { ACCEPT_PAUSE_US = 100000, SPARED_MS = 1000, SMALL_BYTES = 64 << 10, REFUSAL_BYTES = 4096, ID_LETTERS = 24 };
+enum {
+    ACCEPT_PAUSE_US = 100000,
+    SPARED_MS = 1000,
+    SMALL_BYTES = 64 << 10,
+    REFUSAL_BYTES = 4096,
+    ID_LETTERS = 24,
+    STATUS_LINE_BYTES = 12
+};
 
 struct guest {
     struct api *api;
     struct guest *next, **back;
     struct bufferevent *stream; /* a reference of our own */
     struct evhttp_connection *connection;
-    struct evbuffer_cb_entry *watch;
+    struct evbuffer_cb_entry *watch_input, *watch_output;
     struct event *timer;
     struct exchange *exchange;
     enum guest_phase phase;
@@ -82,7 +90,8 @@ static void guest_free(struct guest *guest)
     *guest->back = guest->next;
     if (guest->next)
         guest->next->back = guest->back;
-    (void)evbuffer_remove_cb_entry(bufferevent_get_input(guest->stream), guest->watch);
+    (void)evbuffer_remove_cb_entry(bufferevent_get_input(guest->stream), guest->watch_input);
+    (void)evbuffer_remove_cb_entry(bufferevent_get_output(guest->stream), guest->watch_output);
     event_free(guest->timer);
     bufferevent_decref(guest->stream);
     free(guest);
@@ -137,7 +146,11 @@ static void refuse(struct guest *guest)
     const struct problem *problem = problem_of(guest->refusal);
     char id[ID_LETTERS], memory[REFUSAL_BYTES];
     struct text body = text_over(memory, sizeof memory), head;
+    struct evbuffer *output = bufferevent_get_output(guest->stream);
 
+    (void)evbuffer_unfreeze(output, 1); /* nothing of evhttp's own answer has gone out yet */
+    (void)evbuffer_drain(output, evbuffer_get_length(output));
+    (void)evbuffer_freeze(output, 1);
     random_letters(id, sizeof id);
     problem_write(problem, slice_of(problem->title), (struct slice){ id, sizeof id }, SLICE(""), &body);
     text_init(&head, REFUSAL_BYTES);
@@ -177,6 +190,26 @@ static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info
         guest->refusal = "overloaded";
     if (guest->refusal)
         event_active(guest->timer, EV_TIMEOUT, 0);
+}
+
+/* Something is written that nobody here has asked for: evhttp answers what it could not read, or says 100 Continue. */
+static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
+{
+    struct guest *guest = arg;
+    struct evbuffer_iovec piece = { 0 };
+    struct slice status;
+
+    if (guest->phase != GUEST_READING || !info->n_added || guest->refusal ||
+        evbuffer_peek(output, STATUS_LINE_BYTES, NULL, &piece, 1) < 1 || piece.iov_len < STATUS_LINE_BYTES)
+        return;
+    status = (struct slice){ (const char *)piece.iov_base + sizeof "HTTP/1.1", 3 };
+    if (slice_is(status, SLICE("100")))
+        return;
+    if (slice_is(status, SLICE("413")))
+        guest->refusal = "payload_too_large";
+    else
+        guest->refusal = guest->received > guest->api->options.max_head_bytes ? "head_too_large" : "bad_request";
+    event_active(guest->timer, EV_TIMEOUT, 0);
 }
 
 /* ---- how many come ---- */
@@ -244,9 +277,10 @@ static struct bufferevent *make_stream(struct event_base *base, void *arg)
 
     if (guest) {
         guest->timer = evtimer_new(base, on_timer, guest);
-        guest->watch = stream ? evbuffer_add_cb(bufferevent_get_input(stream), on_input, guest) : NULL;
+        guest->watch_input = stream ? evbuffer_add_cb(bufferevent_get_input(stream), on_input, guest) : NULL;
+        guest->watch_output = stream ? evbuffer_add_cb(bufferevent_get_output(stream), on_output, guest) : NULL;
     }
-    if (!guest || !guest->timer || !guest->watch) {
+    if (!guest || !guest->timer || !guest->watch_input || !guest->watch_output) {
         if (guest && guest->timer)
             event_free(guest->timer);
         free(guest);

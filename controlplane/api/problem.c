@@ -20,6 +20,7 @@ const struct problem problems[] = {
     { "idempotency_mismatch", 422, "This Idempotency-Key was used for something else" },
     { "precondition_required", 428, "If-Match is needed" },
     { "too_many_requests", 429, "Too many wrong tokens" },
+    { "head_too_large", 431, "The request's head is too long" },
     { "internal", 500, "Something went wrong here" },
     { "not_leader", 503, "Another control plane leads" },
     { "database_away", 503, "The database cannot be reached" },
@@ -57,6 +58,7 @@ const char *reason_of(unsigned status)
         { 422, "Unprocessable Content" },
         { 428, "Precondition Required" },
         { 429, "Too Many Requests" },
+        { 431, "Request Header Fields Too Large" },
         { 503, "Service Unavailable" },
     };
 
