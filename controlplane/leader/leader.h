@@ -21,7 +21,7 @@ struct store;
 struct leader;
 
 struct leader_options {
-    const char *holder; /* where this one is, for people: it is named to who comes to another; borrowed */
+    const char *holder; /* where this one is, for people: it is named to who comes to another */
     int64_t lease_ms, renew_ms;
     int64_t hold_ms; /* how long it goes on from memory while the database is away */
 };

@@ -1,22 +1,29 @@
 #include "serve.h"
 
 #include <event2/event.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "api.h"
 #include "clock.h"
+#include "leader.h"
 #include "log.h"
 #include "migrate.h"
+#include "publish.h"
+#include "roster.h"
 #include "service.h"
 #include "settings.h"
 #include "store.h"
+#include "traffic.h"
 
 /*
  * Timers. verify: until the database was seen to be of this program's version, whenever it could not be seen
- * (VERIFY_MS). drain: from the first signal to the end, looks whether anything is still to be answered (DRAIN_LOOK_MS).
+ * (VERIFY_MS). drain: from the first signal to the end, looks whether anything is still to be answered (DRAIN_LOOK_MS);
+ * then it waits until the lead is given back, for RESIGN_MS at most.
  */
-enum { VERIFY_MS = 1000, DRAIN_LOOK_MS = 20, PLACES_BYTES = 1024, SIGNALS = 3 };
+enum { VERIFY_MS = 1000, DRAIN_LOOK_MS = 20, RESIGN_MS = 1000, PLACES_BYTES = 1024, SIGNALS = 3 };
 
 struct serve {
     const struct settings *settings;
@@ -24,7 +31,12 @@ struct serve {
     struct event_base *base;
     struct event *signals[SIGNALS], *verify, *drain;
     struct store *store;
+    struct leader *leader;
+    struct publish *publish;
+    struct traffic *traffic;
+    struct roster *roster;
     struct api *api;
+    bool resigns;
     int64_t ends_ms; /* when what is open is cut; 0: nobody has stopped it */
     struct text *why;
     enum err err;
@@ -66,6 +78,13 @@ static void on_verify(evutil_socket_t fd, short what, void *arg)
 
 /* ---- the end ---- */
 
+static void on_resigned(void *arg)
+{
+    const struct serve *serve = arg;
+
+    (void)event_base_loopbreak(serve->base);
+}
+
 static void on_drain(evutil_socket_t fd, short what, void *arg)
 {
     struct serve *serve = arg;
@@ -73,13 +92,19 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    if (serve->resigns) {
+        (void)event_base_loopbreak(serve->base);
+        return;
+    }
     if (open && clock_ms() < serve->ends_ms) {
         set_timer(serve->drain, DRAIN_LOOK_MS);
         return;
     }
     if (open)
         log_warn("%u requests are cut: they took longer than admin_drain_timeout", open);
-    (void)event_base_loopbreak(serve->base);
+    serve->resigns = true;
+    set_timer(serve->drain, RESIGN_MS);
+    leader_resign(serve->leader, on_resigned, serve);
 }
 
 static void on_signal(evutil_socket_t number, short what, void *arg)
@@ -141,10 +166,97 @@ static bool open_store(struct serve *serve)
     return serve->store != NULL;
 }
 
+/* What it is called where people ask who leads. */
+static void name_this(const struct settings *settings, struct text *out)
+{
+    char machine[HOST_NAME_MAX + 1] = "";
+
+    if (*settings->leader_name) {
+        text_add_string(out, settings->leader_name);
+        return;
+    }
+    (void)gethostname(machine, HOST_NAME_MAX);
+    text_printf(out, "%s %s", *machine ? machine : "localhost", settings->admin_listen);
+}
+
+static bool open_leader(struct serve *serve)
+{
+    const struct settings *settings = serve->settings;
+    char memory[PLACES_BYTES];
+    struct text name = text_over(memory, sizeof memory);
+    const struct leader_options options = {
+        .holder = memory,
+        .lease_ms = settings->leader_lease_ms,
+        .renew_ms = settings->leader_renew_ms,
+        .hold_ms = settings->leader_hold_ms,
+    };
+
+    name_this(settings, &name);
+    serve->leader = leader_open(serve->base, serve->store, &options, serve->why);
+    return serve->leader != NULL;
+}
+
+static bool open_publish(struct serve *serve)
+{
+    const struct settings *settings = serve->settings;
+    const struct publish_options options = {
+        .tail_versions = settings->change_memory_versions,
+        .tail_bytes = settings->change_memory_bytes,
+        .log_versions = settings->change_log_versions,
+        .poll_ms = settings->change_poll_ms,
+        .spool_folder = settings->snapshot_folder,
+        .spool_slack = settings->snapshot_slack,
+        .spool_retry_ms = settings->snapshot_retry_ms,
+    };
+
+    serve->publish = publish_open(serve->base, serve->store, &options, serve->why);
+    return serve->publish != NULL;
+}
+
+static bool open_traffic(struct serve *serve)
+{
+    const struct settings *settings = serve->settings;
+    const struct traffic_options options = {
+        .window_ms = settings->load_window_ms,
+        .max_models = settings->load_models,
+        .max_users = settings->load_users,
+        .max_named_users = settings->load_named_users,
+    };
+
+    serve->traffic = traffic_new(&options);
+    if (!serve->traffic)
+        text_add_string(serve->why, err_text(ERR_NO_MEMORY));
+    return serve->traffic != NULL;
+}
+
+static bool open_roster(struct serve *serve)
+{
+    const struct settings *settings = serve->settings;
+    const struct roster_options options = {
+        .listen = settings->link_listen,
+        .software = serve->version,
+        .max_connections = settings->link_max_connections,
+        .heartbeat_ms = (uint32_t)settings->link_heartbeat_ms,
+        .live_ms = settings->gateway_live_ms,
+        .gather_ms = settings->gateway_gather_ms,
+        .gather_max_ms = settings->gateway_gather_max_ms,
+        .max_wait_ms = settings->link_max_wait_ms,
+        .persist_ms = settings->gateway_persist_ms,
+        .poll_ms = settings->gateway_poll_ms,
+        .last_seen_ms = settings->gateway_last_seen_ms,
+    };
+
+    serve->roster =
+        roster_open(serve->base, serve->store, serve->publish, serve->traffic, serve->leader, &options, serve->why);
+    return serve->roster != NULL;
+}
+
 static bool open_api(struct serve *serve)
 {
     const struct settings *settings = serve->settings;
-    const struct api_doors doors = { .store = serve->store };
+    const struct api_doors doors = {
+        .store = serve->store, .publish = serve->publish, .roster = serve->roster, .leader = serve->leader
+    };
     const struct api_options options = {
         .listen = settings->admin_listen,
         .version = serve->version,
@@ -171,7 +283,8 @@ static void say_hello(const struct serve *serve)
     struct text places = text_over(memory, sizeof memory);
 
     api_describe(serve->api, &places);
-    log_info("qwen-control %s serves the admin API on %s", serve->version, memory);
+    log_info("qwen-control %s serves the admin API on %s, and gateways on %s", serve->version, memory,
+             roster_address(serve->roster));
 }
 
 static bool open_rooms(struct serve *serve)
@@ -180,12 +293,17 @@ static bool open_rooms(struct serve *serve)
         text_add_string(serve->why, err_text(ERR_NO_MEMORY));
         return false;
     }
-    return open_store(serve) && open_api(serve);
+    return open_store(serve) && open_leader(serve) && open_publish(serve) && open_traffic(serve) &&
+           open_roster(serve) && open_api(serve);
 }
 
 static void close_rooms(struct serve *serve)
 {
     api_close(serve->api);
+    serve->roster = roster_close(serve->roster);
+    serve->traffic = traffic_free(serve->traffic);
+    serve->publish = publish_close(serve->publish);
+    serve->leader = leader_close(serve->leader);
     store_close(serve->store);
     for (unsigned i = 0; i < SIGNALS; i++)
         if (serve->signals[i])

@@ -63,6 +63,17 @@ static enum err place_read(struct conf_reading *reading, const struct conf_row *
     return wrong ? conf_refuse(reading->conf, node, reading->why, "%s", wrong) : keep(reading, node, text, field);
 }
 
+/* Gateways come over TCP only. */
+static enum err link_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
+                          void *field)
+{
+    enum err err = place_read(reading, row, node, field);
+
+    if (err == ERR_OK && strncmp(*(const char *const *)field, "unix:", 5) == 0)
+        err = conf_refuse(reading->conf, node, reading->why, "is a unix socket: gateways come over TCP");
+    return err;
+}
+
 static void place_print(const void *field, struct text *out)
 {
     text_add_string(out, *(const char *const *)field);
@@ -147,23 +158,98 @@ static const struct conf_row rows[] = {
           "wrong tokens a minute from one address (of IPv6 a /64); further ones are answered 429, right ones pass" },
     { "admin_cleanup_interval", CONF_MS, SETTING(admin_cleanup_interval_ms), "10m", 10 * MS, 24 * HOUR,
       .help = "how often answers kept for an Idempotency-Key are removed when their day is over" },
+    { "link_listen", CONF_OWN, SETTING(link_listen), "127.0.0.1:18801", 1, PLACE_MAX_BYTES, .read = link_read,
+      .print = place_print, .form = "an address of this machine's own with a port",
+      .help =
+          "where gateways come to. What comes there is proven but not encrypted: other machines come through a proxy "
+          "that speaks TLS with them" },
+    { "link_max_connections", CONF_COUNT, SETTING(link_max_connections), "16384", 16, 1000000,
+      .help = "connections there at a time" },
+    { "link_heartbeat", CONF_MS, SETTING(link_heartbeat_ms), "1s", 100 * MS, 60 * SECOND,
+      .help = "how often a gateway that has nothing to say shows that it is there" },
+    { "link_max_wait", CONF_MS, SETTING(link_max_wait_ms), "60s", SECOND, HOUR,
+      .help = "how long a gateway's question for news is held back at most" },
+    { "gateway_live", CONF_MS, SETTING(gateway_live_ms), "3s", 100 * MS, 60 * SECOND,
+      .help = "a gateway that was heard within it is live: what is to be confirmed waits for it" },
+    { "gateway_gather", CONF_MS, SETTING(gateway_gather_ms), "10ms", MS, 10 * SECOND,
+      .help =
+          "the first change is told at once; those right behind it are gathered for so long, then for twice as long, "
+          "and so on" },
+    { "gateway_gather_max", CONF_MS, SETTING(gateway_gather_max_ms), "200ms", MS, 10 * SECOND,
+      .help = "what that grows to while changes keep coming" },
+    { "gateway_persist", CONF_MS, SETTING(gateway_persist_ms), "2s", 100 * MS, 60 * SECOND,
+      .help = "how often what gateways say of themselves is written down, all in one statement" },
+    { "gateway_last_seen", CONF_MS, SETTING(gateway_last_seen_ms), "30s", SECOND, HOUR,
+      .help = "how often it is written down of a gateway without other news that it is there" },
+    { "gateway_poll", CONF_MS, SETTING(gateway_poll_ms), "5s", 100 * MS, HOUR,
+      .help = "how often changed gateways are looked for where the database has not said that there are some" },
+    { "change_memory", CONF_BYTES, SETTING(change_memory_bytes), "64MiB", 1024 * 1024, INT64_C(64) << 30,
+      .help = "memory for the changes that gateways may have missed; who has missed more gets a snapshot" },
+    { "change_memory_versions", CONF_COUNT, SETTING(change_memory_versions), "100000", 10, 100000,
+      .help = "versions that are kept there at most" },
+    { "change_log_versions", CONF_COUNT, SETTING(change_log_versions), "200000", 100000, 100000000,
+      .help = "versions that the log in the database keeps; older ones are taken out of it" },
+    { "change_poll", CONF_MS, SETTING(change_poll_ms), "1s", 10 * MS, 60 * SECOND,
+      .help = "how often changes are looked for where the database has not said that there are some" },
+    { "snapshot_folder", CONF_STRING, SETTING(snapshot_folder), "/var/tmp", 1, DATABASE_MAX_BYTES,
+      .help =
+          "where all that gateways are to know is kept for new ones, in a file without a name: some 130 bytes a key" },
+    { "snapshot_slack", CONF_COUNT, SETTING(snapshot_slack), "10000", 1, 100000000,
+      .help = "it is made anew when so many changes have come since, and a twentieth of what is in it" },
+    { "snapshot_retry", CONF_MS, SETTING(snapshot_retry_ms), "5s", 10 * MS, HOUR,
+      .help = "when it is tried again where it could not be made" },
+    { "leader_name", CONF_STRING, SETTING(leader_name), NULL, 0, ROLE_MAX_BYTES,
+      .help = "what this control plane is called where people ask who leads; empty: the machine's name and its "
+              "`admin_listen`" },
+    { "leader_lease", CONF_MS, SETTING(leader_lease_ms), "5s", 500 * MS, HOUR,
+      .help = "how long a control plane that is gone keeps another from taking the lead" },
+    { "leader_renew", CONF_MS, SETTING(leader_renew_ms), "1s", 50 * MS, HOUR,
+      .help = "how often the leader prolongs its lease; at most half of it" },
+    { "leader_hold", CONF_MS, SETTING(leader_hold_ms), "1h", SECOND, 24 * HOUR,
+      .help = "how long a leader tells gateways from memory while the database is away" },
+    { "load_window", CONF_MS, SETTING(load_window_ms), "10s", SECOND, HOUR,
+      .help = "over how long requests, tokens and times are added up" },
+    { "load_models", CONF_COUNT, SETTING(load_models), "1000", 1, 100000,
+      .help = "models that are told apart there; what comes beyond is `other`" },
+    { "load_users", CONF_COUNT, SETTING(load_users), "20000", 1, 1000000, .help = "users that are told apart there" },
+    { "load_named_users", CONF_COUNT, SETTING(load_named_users), "100", 1, 100000,
+      .help = "users that are named there: those with the most tokens" },
     { "log_level", CONF_CHOICE, SETTING(log_level), "info", .words = log_levels, .help = "what is worth a line" },
     { "log_format", CONF_CHOICE, SETTING(log_format), "text", .words = log_formats,
       .help = "how a line looks; all go to stderr" },
 };
 static const struct conf_table table = { rows, sizeof rows / sizeof *rows };
 
-static enum err check_whole(const struct conf *conf, const struct settings *settings, struct text *why)
+/* Two settings that go together: where one is said, the sentence is about that. */
+static enum err check_pair(const struct conf *conf, const char *small, int64_t small_ms, const char *large,
+                           int64_t large_ms, struct text *why)
 {
-    const struct conf_node *node = conf_member(conf->root, "database_reconnect_max");
+    const struct conf_node *node = conf_member(conf->root, large);
 
-    if (settings->database_reconnect_max_ms >= settings->database_reconnect_delay_ms)
+    if (large_ms >= small_ms)
         return ERR_OK;
     if (!node)
-        node = conf_member(conf->root, "database_reconnect_delay");
-    return conf_refuse(
-        conf, node, why, "makes database_reconnect_max (%lld ms) less than database_reconnect_delay (%lld ms)",
-        (long long)settings->database_reconnect_max_ms, (long long)settings->database_reconnect_delay_ms);
+        node = conf_member(conf->root, small);
+    return conf_refuse(conf, node, why, "makes %s (%lld ms) less than %s (%lld ms)", large, (long long)large_ms, small,
+                       (long long)small_ms);
+}
+
+static enum err check_whole(const struct conf *conf, const struct settings *settings, struct text *why)
+{
+    enum err err = check_pair(conf, "database_reconnect_delay", settings->database_reconnect_delay_ms,
+                              "database_reconnect_max", settings->database_reconnect_max_ms, why);
+
+    if (err == ERR_OK)
+        err = check_pair(conf, "gateway_gather", settings->gateway_gather_ms, "gateway_gather_max",
+                         settings->gateway_gather_max_ms, why);
+    if (err == ERR_OK && settings->leader_lease_ms < 2 * settings->leader_renew_ms) {
+        const struct conf_node *node = conf_member(conf->root, "leader_renew");
+        if (!node)
+            node = conf_member(conf->root, "leader_lease");
+        err = conf_refuse(conf, node, why, "makes leader_renew (%lld ms) more than half of leader_lease (%lld ms)",
+                          (long long)settings->leader_renew_ms, (long long)settings->leader_lease_ms);
+    }
+    return err;
 }
 
 static struct settings *build(const struct conf *conf, struct text *why)
@@ -181,7 +267,7 @@ static struct settings *build(const struct conf *conf, struct text *why)
     }
     arena_init(&memory->arena);
     settings->memory = memory;
-    settings->database = "";
+    settings->database = settings->leader_name = "";
     reading.arena = &memory->arena;
     err = conf_table_read(&reading, &table, conf->root, settings, NULL);
     if (err == ERR_OK)

@@ -23,6 +23,21 @@ struct settings {
     unsigned admin_max_json_depth, admin_max_connections, admin_wrong_tokens;
     int64_t admin_request_timeout_ms, admin_write_timeout_ms, admin_linger_timeout_ms, admin_drain_timeout_ms;
     int64_t admin_cleanup_interval_ms;
+    const char *link_listen;
+    unsigned link_max_connections;
+    int64_t link_heartbeat_ms, link_max_wait_ms;
+    int64_t gateway_live_ms, gateway_gather_ms, gateway_gather_max_ms;
+    int64_t gateway_persist_ms, gateway_last_seen_ms, gateway_poll_ms;
+    uint64_t change_memory_bytes;
+    unsigned change_memory_versions, change_log_versions;
+    int64_t change_poll_ms;
+    const char *snapshot_folder;
+    unsigned snapshot_slack;
+    int64_t snapshot_retry_ms;
+    const char *leader_name;
+    int64_t leader_lease_ms, leader_renew_ms, leader_hold_ms;
+    int64_t load_window_ms;
+    unsigned load_models, load_users, load_named_users;
     unsigned log_level, log_format; /* enum log_level; 0: text, 1: json */
     struct settings_memory *memory;
 };

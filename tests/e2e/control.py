@@ -61,7 +61,9 @@ class Control:
         self.database, self.folder = database, pathlib.Path(folder)
         self.socket = self.folder / "admin.sock" if with_unix else None
         self.port = None if with_unix else free_port()
-        self.settings = {"admin_listen": f'"unix:{self.socket}"' if with_unix else f'"127.0.0.1:{self.port}"', **settings}
+        self.link_port = free_port()
+        self.settings = {"admin_listen": f'"unix:{self.socket}"' if with_unix else f'"127.0.0.1:{self.port}"',
+                         "link_listen": f'"127.0.0.1:{self.link_port}"', **settings}
         self.log = self.folder / "control.log"
         self.process = None
         self.token = None
