@@ -84,10 +84,12 @@ static void on_changed(void *arg, const struct outcome *outcome)
     struct exchange *exchange = arg;
 
     exchange->inquiry = NULL;
-    if (outcome->status)
+    if (outcome->status) {
         exchange_pass_on(exchange, outcome);
-    else
-        answer_change(exchange, outcome);
+        return;
+    }
+    fleet_wake(exchange->api, exchange->route->noun);
+    answer_change(exchange, outcome);
 }
 
 void handle_change(struct exchange *exchange)

@@ -40,6 +40,7 @@ static void exchange_free(struct exchange *exchange)
     api->exchange_count--;
     if (exchange->inquiry)
         inquiry_forget(exchange->inquiry);
+    fleet_forget_wait(exchange);
     json_decref(exchange->body);
     json_decref(exchange->secrets);
     query_release(&exchange->query);
@@ -227,7 +228,8 @@ void exchange_pass_on(struct exchange *exchange, const struct outcome *outcome)
 void exchange_fail(struct exchange *exchange, enum err err)
 {
     if (err == ERR_REFUSED)
-        exchange_refuse(exchange, "not_leader", "another control plane leads");
+        exchange_refuse(exchange, "not_leader", "this control plane does not lead: %s does",
+                        fleet_leader(exchange->api));
     else if (err == ERR_BAD)
         exchange_refuse(exchange, "bad_value", "a text has a zero byte or is no UTF-8");
     else if (err == ERR_NO_MEMORY)
@@ -484,7 +486,7 @@ void exchange_go_on(struct exchange *exchange)
     }
     if (!read_version(exchange) || !read_idempotency_key(exchange) || !read_query(exchange) || !read_body(exchange))
         return;
-    if (route->traits & IS_CHANGE && !fleet_may_change(exchange->api)) {
+    if (route->traits & IS_CHANGE && !fleet_epoch(exchange->api)) {
         exchange_fail(exchange, store_is_up(exchange->api->doors.store) ? ERR_REFUSED : ERR_GONE);
         return;
     }

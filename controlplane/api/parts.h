@@ -345,10 +345,16 @@ void handle_document(struct exchange *exchange);
 void handle_whoami(struct exchange *exchange);
 void handle_get(struct exchange *exchange);
 void handle_list(struct exchange *exchange);
+void handle_status(struct exchange *exchange);
+void handle_load(struct exchange *exchange);
+void handle_confirmations(struct exchange *exchange);
 
-bool fleet_may_change(const struct api *api);
-/* In which a change is made; 0: whoever leads. */
+/* In which a change is made; 0: this one does not lead. */
 int64_t fleet_epoch(const struct api *api);
+const char *fleet_leader(const struct api *api);
+/* A change was made: whoever tells gateways looks now. */
+void fleet_wake(const struct api *api, const struct noun *noun);
+void fleet_forget_wait(struct exchange *exchange);
 
 /* ---- the room (api.c) ---- */
 

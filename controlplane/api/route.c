@@ -149,6 +149,12 @@ const struct route routes[] = {
     DROP(noun_admin_token, "/admin-tokens", "AdminToken", "admin_token_revoke", OWNERS, 0, "revokes it, for good"),
 
     PAGE_OF(noun_audit, "/audit", "Audit", WRITERS),
+    { METHOD_GET, BASE "/status", READERS, 0, NULL, NULL, NULL, handle_status, "Status", "getStatus",
+      "how the control plane is" },
+    { METHOD_GET, BASE "/load", READERS, 0, NULL, NULL, NULL, handle_load, "Load", "getLoad",
+      "what the gateways do right now" },
+    { METHOD_GET, BASE "/confirmations/{id}", READERS, TAKES_WAIT, NULL, NULL, NULL, handle_confirmations,
+      "Confirmations", "getConfirmations", "which gateways work by this version of the configuration, or a newer one" },
 };
 const size_t route_count = COUNT(routes);
 

@@ -88,17 +88,19 @@ class Control:
         assert done.returncode == 0, done.stderr
         self.token = done.stdout.strip()
 
-    def start(self):
-        """Returns once the admin API answers."""
+    def start(self, leads=True):
+        """Returns once the admin API answers, and may change something unless another control plane is to lead."""
         with open(self.log, "ab") as log:
             self.process = spawn([CONTROL, "--config", self.config(), "run"], stdout=log, stderr=log, env=environment())
-        wait_for(lambda: self.process.poll() is not None or self.answers(), 60)
+        wait_for(lambda: self.process.poll() is not None or self.answers(leads), 60)
         assert self.process.poll() is None, self.errors
 
-    def answers(self):
+    def answers(self, leads=False):
         try:
-            return self.call("GET", "/admin/openapi.json", token=None).status == 200
-        except OSError:
+            if not leads or not self.token:
+                return self.call("GET", "/admin/openapi.json", token=None).status == 200
+            return self.call("GET", "/status")["leader"]["state"] == "leads"
+        except (OSError, KeyError):
             return False
 
     @property
