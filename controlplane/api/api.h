@@ -33,7 +33,8 @@ struct api_options {
     unsigned max_connections;
     unsigned wrong_tokens; /* a minute from one address */
     int64_t request_ms, write_ms, linger_ms;
-    int64_t forget_ms; /* how often answers kept for Idempotency-Key are looked through */
+    int64_t token_memory_ms; /* how long a good token is good for looking while the database is away */
+    int64_t forget_ms;       /* how often answers kept for Idempotency-Key are looked through */
 };
 
 /* Who the API asks. Everything outlives it. */

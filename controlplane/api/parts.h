@@ -188,6 +188,7 @@ enum route_trait {
     IS_EMPTY = 128,      /* 204 */
     MAY_MISS_BODY = 256, /* {} is meant */
     IS_CHANGE = 512,     /* only where we lead */
+    FROM_MEMORY = 1024,  /* needs no database */
 };
 
 struct route {
@@ -294,6 +295,7 @@ struct exchange {
     const struct route *route;
     struct text param; /* decoded */
     struct query query;
+    struct digest token_hash;
     struct text token_id, actor;
     unsigned role;
     uint32_t object_version; /* If-Match; 0: not said */
@@ -358,6 +360,15 @@ void fleet_forget_wait(struct exchange *exchange);
 
 /* ---- the room (api.c) ---- */
 
+enum { TOKENS_SEEN = 64 };
+
+struct token_seen {
+    struct digest hash;
+    int64_t at_ms; /* when it was last seen to be good; 0: never */
+    unsigned role;
+    char id[40], name[132];
+};
+
 struct api {
     struct api_options options;
     struct api_doors doors;
@@ -372,6 +383,7 @@ struct api {
     struct exchange *exchanges;
     unsigned exchange_count;
     struct limiter limiter;
+    struct token_seen tokens[TOKENS_SEEN]; /* each where its hash says */
     struct text document;
     int64_t opened_ms, told_ms; /* told_ms: when wrong tokens were last told of */
     uint64_t untold;

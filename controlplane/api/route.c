@@ -75,7 +75,7 @@ static const struct form form_enrol = { "GatewayCreate", gateway_create_fields, 
 const struct route routes[] = {
     { METHOD_GET, "/admin/openapi.json", EVERYBODY, 0, NULL, NULL, NULL, handle_document, "object", "getDocument",
       "this document" },
-    { METHOD_GET, BASE "/whoami", READERS, 0, NULL, NULL, NULL, handle_whoami, "Whoami", "whoami",
+    { METHOD_GET, BASE "/whoami", READERS, FROM_MEMORY, NULL, NULL, NULL, handle_whoami, "Whoami", "whoami",
       "whose token this is, and what it may" },
 
     PAGE_OF(noun_user, "/users", "Users", READERS),
@@ -149,11 +149,11 @@ const struct route routes[] = {
     DROP(noun_admin_token, "/admin-tokens", "AdminToken", "admin_token_revoke", OWNERS, 0, "revokes it, for good"),
 
     PAGE_OF(noun_audit, "/audit", "Audit", WRITERS),
-    { METHOD_GET, BASE "/status", READERS, 0, NULL, NULL, NULL, handle_status, "Status", "getStatus",
+    { METHOD_GET, BASE "/status", READERS, FROM_MEMORY, NULL, NULL, NULL, handle_status, "Status", "getStatus",
       "how the control plane is" },
-    { METHOD_GET, BASE "/load", READERS, 0, NULL, NULL, NULL, handle_load, "Load", "getLoad",
+    { METHOD_GET, BASE "/load", READERS, FROM_MEMORY, NULL, NULL, NULL, handle_load, "Load", "getLoad",
       "what the gateways do right now" },
-    { METHOD_GET, BASE "/confirmations/{id}", READERS, TAKES_WAIT, NULL, NULL, NULL, handle_confirmations,
+    { METHOD_GET, BASE "/confirmations/{id}", READERS, TAKES_WAIT | FROM_MEMORY, NULL, NULL, NULL, handle_confirmations,
       "Confirmations", "getConfirmations", "which gateways work by this version of the configuration, or a newer one" },
 };
 const size_t route_count = COUNT(routes);

@@ -270,6 +270,7 @@ static bool open_api(struct serve *serve)
         .request_ms = settings->admin_request_timeout_ms,
         .write_ms = settings->admin_write_timeout_ms,
         .linger_ms = settings->admin_linger_timeout_ms,
+        .token_memory_ms = settings->admin_token_memory_ms,
         .forget_ms = settings->admin_cleanup_interval_ms,
     };
 

@@ -156,6 +156,9 @@ static const struct conf_row rows[] = {
     { "admin_wrong_tokens", CONF_COUNT, SETTING(admin_wrong_tokens), "10", 1, 1000000,
       .help =
           "wrong tokens a minute from one address (of IPv6 a /64); further ones are answered 429, right ones pass" },
+    { "admin_token_memory", CONF_MS, SETTING(admin_token_memory_ms), "5m", 0, HOUR,
+      .help = "how long after a token was last seen to be good it may look at status, load and confirmations while the "
+              "database is away" },
     { "admin_cleanup_interval", CONF_MS, SETTING(admin_cleanup_interval_ms), "10m", 10 * MS, 24 * HOUR,
       .help = "how often answers kept for an Idempotency-Key are removed when their day is over" },
     { "link_listen", CONF_OWN, SETTING(link_listen), "127.0.0.1:18801", 1, PLACE_MAX_BYTES, .read = link_read,

@@ -22,7 +22,7 @@ struct settings {
     uint64_t admin_max_head_bytes, admin_max_body_bytes, admin_max_body_memory_bytes;
     unsigned admin_max_json_depth, admin_max_connections, admin_wrong_tokens;
     int64_t admin_request_timeout_ms, admin_write_timeout_ms, admin_linger_timeout_ms, admin_drain_timeout_ms;
-    int64_t admin_cleanup_interval_ms;
+    int64_t admin_token_memory_ms, admin_cleanup_interval_ms;
     const char *link_listen;
     unsigned link_max_connections;
     int64_t link_heartbeat_ms, link_max_wait_ms;
