@@ -94,8 +94,10 @@ int64_t histogram_percentile_us(const uint64_t counts[CODEC_STEPS], unsigned per
     for (unsigned i = 0; i < CODEC_STEPS; i++) {
         double count = (double)counts[i], from = (double)histogram_floor_us(i);
         double to = i + 1 < CODEC_STEPS ? (double)histogram_floor_us(i + 1) : from;
-        if (count > 0 && below + count >= wanted)
-            return (int64_t)(from + (to - from) * (wanted - below) / count);
+        if (count > 0 && below + count >= wanted) {
+            double us = from + (to - from) * (wanted - below) / count;
+            return us < (double)INT64_MAX ? (int64_t)us : INT64_MAX;
+        }
         below += count;
     }
     return -1;
