@@ -73,7 +73,10 @@ enum err conf_refuse(const struct conf *conf, const struct conf_node *node, stru
 
     text_init(&path, PATH_BYTES);
     conf_add_path(node, &path);
-    text_printf(why, "%s:%u: ", conf->file, node->line);
+    if (conf->is_made)
+        text_printf(why, "%s: ", conf->file);
+    else
+        text_printf(why, "%s:%u: ", conf->file, node->line);
     if (path.len)
         text_printf(why, "%s ", text_string(&path));
     text_release(&path);

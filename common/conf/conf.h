@@ -39,6 +39,7 @@ struct conf_node {
 struct conf {
     const char *file;
     unsigned mode;                /* permission bits; 0 when it was parsed from memory */
+    bool is_made;                 /* by conf_make(): sentences name no line */
     const struct conf_node *root; /* always a map */
     struct arena arena;
 };
@@ -48,11 +49,22 @@ struct conf *conf_open(const char *file, struct text *why);
 struct conf *conf_parse(const char *file, struct slice yaml, struct text *why);
 void conf_free(struct conf *conf);
 
+/*
+ * A tree that no file says, put together by hand: `name` stands where sentences name the file. NULL: no memory.
+ * conf_add: a map or a list as a member of a map (by `key`) or of a list (key empty). conf_add_scalar: what stands
+ * between quotes is text, whatever it looks like. All is copied. NULL: no memory, or `parent` is NULL.
+ */
+struct conf *conf_make(const char *name);
+struct conf_node *conf_root(struct conf *conf);
+struct conf_node *conf_add(struct conf *conf, struct conf_node *parent, struct slice key, enum conf_kind kind);
+struct conf_node *conf_add_scalar(struct conf *conf, struct conf_node *parent, struct slice key, struct slice text,
+                                  bool is_quoted);
+
 /* The member of a map, or NULL. */
 const struct conf_node *conf_member(const struct conf_node *map, const char *key);
 /* "auth.valid_keys[2].name" */
 void conf_add_path(const struct conf_node *node, struct text *out);
-/* "FILE:LINE: KEY " and then the words given. Returns ERR_BAD. */
+/* "FILE:LINE: KEY " and then the words given; of a tree that was made "NAME: KEY ". Returns ERR_BAD. */
 enum err conf_refuse(const struct conf *conf, const struct conf_node *node, struct text *why, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 /* In quotes, cut at 64 bytes, controls replaced: fit for one line. */
