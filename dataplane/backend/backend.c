@@ -54,7 +54,7 @@ static bool name_loopback(struct backend *backend)
     return backend->authority != NULL;
 }
 
-struct backend *backend_new(const struct backend_rule *rule, const struct kind *kind, int64_t now_ms)
+struct backend *backend_new_unasked(const struct backend_rule *rule, const struct kind *kind, int64_t now_ms)
 {
     struct backend *backend = calloc(1, sizeof *backend);
 
@@ -68,9 +68,20 @@ struct backend *backend_new(const struct backend_rule *rule, const struct kind *
     backend->port = rule->port;
     (void)pthread_mutex_init(&backend->catalog_lock, NULL);
     (void)pthread_mutex_init(&backend->news_lock, NULL);
+    backend->unresolved = "not looked up yet";
     if (!backend->name || !backend->host || !backend->authority)
         return backend_unref(backend);
     atomic_init(&backend->alive_ms, now_ms); /* it has BACKEND_NO_LIFE_MS to show itself */
+    return backend;
+}
+
+struct backend *backend_new(const struct backend_rule *rule, const struct kind *kind, int64_t now_ms)
+{
+    struct backend *backend = backend_new_unasked(rule, kind, now_ms);
+
+    if (!backend)
+        return NULL;
+    backend->unresolved = NULL;
     return resolve(backend) && name_loopback(backend) ? backend : backend_unref(backend);
 }
 

@@ -132,6 +132,8 @@ struct backend {
 
 /* Resolves the host (blocking, literal addresses at once); a name that does not resolve leaves no address. */
 struct backend *backend_new(const struct backend_rule *rule, const struct kind *kind, int64_t now_ms);
+/* The same without an address. */
+struct backend *backend_new_unasked(const struct backend_rule *rule, const struct kind *kind, int64_t now_ms);
 struct backend *backend_ref(struct backend *backend);
 struct backend *backend_unref(struct backend *backend);
 /* Time to look its host up (again)? There is no address yet, or none of a name's has answered for a while. */
@@ -217,6 +219,8 @@ struct fleet {
 /* Takes over the backends of `old` (may be NULL) that still stand for the same rule; looks up the hosts of the others,
  * which blocks where fleet_asks_resolver() says so. NULL: no memory. */
 struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t now_ms);
+/* The same without blocking: hosts that somebody would have to be asked for have no address yet (fleet_renew). */
+struct fleet *fleet_new_unasked(struct snapshot *snapshot, struct fleet *old, int64_t now_ms);
 /* Has it hosts that are neither known from `old` nor found without asking anybody? */
 bool fleet_asks_resolver(const struct snapshot *snapshot, const struct fleet *old);
 /*

@@ -20,11 +20,16 @@ static struct backend *find(const struct fleet *fleet, const struct backend_rule
     return NULL;
 }
 
+static bool asks_resolver(const struct backend_rule *rule)
+{
+    return !host_is_literal(rule->host) && strcasecmp(rule->host, "localhost") != 0;
+}
+
 bool fleet_asks_resolver(const struct snapshot *snapshot, const struct fleet *old)
 {
     for (size_t i = 0; i < snapshot->backend_count; i++) {
         const struct backend_rule *rule = &snapshot->backends[i];
-        if (!find(old, rule) && !host_is_literal(rule->host) && strcasecmp(rule->host, "localhost") != 0)
+        if (!find(old, rule) && asks_resolver(rule))
             return true;
     }
     return false;
@@ -64,7 +69,19 @@ static void say_unresolved(const struct backend *backend)
                  backend->host, backend->unresolved);
 }
 
-struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t now_ms)
+static struct backend *make(const struct backend_rule *rule, bool may_ask, int64_t now_ms)
+{
+    struct backend *backend;
+
+    if (!may_ask && asks_resolver(rule))
+        return backend_new_unasked(rule, kinds[rule->kind], now_ms);
+    backend = backend_new(rule, kinds[rule->kind], now_ms);
+    if (backend)
+        say_unresolved(backend);
+    return backend;
+}
+
+static struct fleet *build(struct snapshot *snapshot, struct fleet *old, bool may_ask, int64_t now_ms)
 {
     struct fleet *fleet = fleet_begin(snapshot);
 
@@ -72,14 +89,22 @@ struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t no
         return NULL;
     for (size_t i = 0; i < snapshot->backend_count; i++) {
         const struct backend_rule *rule = &snapshot->backends[i];
-        struct backend *known = find(old, rule), *backend = known ? backend_ref(known) : NULL;
-        if (!backend && (backend = backend_new(rule, kinds[rule->kind], now_ms)))
-            say_unresolved(backend);
+        struct backend *known = find(old, rule), *backend = known ? backend_ref(known) : make(rule, may_ask, now_ms);
         if (!backend)
             return fleet_unref(fleet);
         fleet->backends[fleet->count++] = backend;
     }
     return fleet;
+}
+
+struct fleet *fleet_new(struct snapshot *snapshot, struct fleet *old, int64_t now_ms)
+{
+    return build(snapshot, old, true, now_ms);
+}
+
+struct fleet *fleet_new_unasked(struct snapshot *snapshot, struct fleet *old, int64_t now_ms)
+{
+    return build(snapshot, old, false, now_ms);
 }
 
 bool fleet_rule_is_for(const struct fleet_rule *rule, struct slice normalised_model)
