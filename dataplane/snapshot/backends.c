@@ -38,8 +38,8 @@ void ollama_api_print(const void *field, struct text *out)
         backend_url_print(&snapshot->backends[0], out);
 }
 
-static enum err backend_name_read(struct conf_reading *reading, const struct conf_row *row,
-                                  const struct conf_node *node, void *field)
+enum err plain_name_read(struct conf_reading *reading, const struct conf_row *row, const struct conf_node *node,
+                         void *field)
 {
     struct slice text;
     enum err err = conf_string(reading, node, 1, BACKEND_NAME_MAX_BYTES, &text);
@@ -121,7 +121,7 @@ static enum err backend_models_read(struct conf_reading *reading, const struct c
 static const char *const kinds[] = { "ollama", NULL };
 
 static const struct conf_row backend_rows[] = {
-    { "name", CONF_OWN, RULE(name), .read = backend_name_read, .form = "1 to 64 letters, digits and ._-",
+    { "name", CONF_OWN, RULE(name), .read = plain_name_read, .form = "1 to 64 letters, digits and ._-",
       .help = "what log and metrics call it; each its own" },
     { "url", CONF_OWN, 0, .read = url_read, .form = "http://HOST[:PORT]",
       .help = "where it listens; without a port it is 80, as in every URL" },
@@ -141,19 +141,28 @@ const struct conf_table backend_table = { backend_rows, sizeof backend_rows / si
 /* CONF_CHOICE writes an unsigned into it. */
 static_assert(sizeof(enum backend_kind) == sizeof(unsigned));
 
+void add_line_number(const struct conf *conf, unsigned line, struct text *out)
+{
+    if (!conf->is_made)
+        text_printf(out, " in line %u", line);
+}
+
 static enum err refuse_doubles(struct conf_reading *reading, const struct conf_node *item,
                                const struct snapshot *snapshot, size_t count)
 {
     const struct backend_rule *rule = &snapshot->backends[count];
 
     for (size_t i = 0; i < count; i++) {
-        unsigned line = snapshot->memory->backend_lines[i];
-        if (strcmp(snapshot->backends[i].name, rule->name) == 0)
-            return conf_refuse(reading->conf, item, reading->why, "is named %s, as is the backend in line %u",
-                               rule->name, line);
-        if (backend_is_same_place(&snapshot->backends[i], rule))
-            return conf_refuse(reading->conf, item, reading->why, "is at the host and port of %s in line %u",
-                               snapshot->backends[i].name, line);
+        bool is_named_so = strcmp(snapshot->backends[i].name, rule->name) == 0;
+        if (!is_named_so && !backend_is_same_place(&snapshot->backends[i], rule))
+            continue;
+        if (is_named_so)
+            (void)conf_refuse(reading->conf, item, reading->why, "is named %s, as is the backend", rule->name);
+        else
+            (void)conf_refuse(reading->conf, item, reading->why, "is at the host and port of %s",
+                              snapshot->backends[i].name);
+        add_line_number(reading->conf, snapshot->memory->backend_lines[i], reading->why);
+        return ERR_BAD;
     }
     return ERR_OK;
 }
@@ -249,18 +258,30 @@ static bool has_backend(const struct snapshot *snapshot, const struct model *mod
     return false;
 }
 
-void backends_warn(const struct snapshot *snapshot, struct text *warnings)
+/* "FILE:LINE: " of a file, "NAME: " of a tree that was made. */
+static void begin_warning(const struct conf *conf, unsigned line, struct text *warnings)
+{
+    text_printf(warnings, "%s:", conf->file);
+    if (!conf->is_made)
+        text_printf(warnings, "%u:", line);
+}
+
+void backends_warn(const struct conf *conf, const struct snapshot *snapshot, struct text *warnings)
 {
     const struct snapshot_memory *memory = snapshot->memory;
-    bool all_drain = true;
+    bool all_drain = snapshot->backend_count > 0;
 
     for (size_t i = 0; i < snapshot->backend_count; i++)
         all_drain &= snapshot->backends[i].drains;
-    if (all_drain)
-        text_printf(warnings, "%s:%u: every backend drains: no request will be taken\n", memory->file,
-                    memory->backend_lines[0]);
-    for (size_t i = 0; i < snapshot->model_count; i++)
-        if (!has_backend(snapshot, &snapshot->models[i]))
-            text_printf(warnings, "%s:%u: models.%s stands for %s, which is in no backend's `models`\n", memory->file,
-                        memory->model_lines[i], snapshot->models[i].shown, snapshot->models[i].backend_model);
+    if (all_drain) {
+        begin_warning(conf, memory->backend_lines ? memory->backend_lines[0] : 0, warnings);
+        text_add_literal(warnings, " every backend drains: no request will be taken\n");
+    }
+    for (size_t i = 0; i < snapshot->model_count; i++) {
+        if (!snapshot->backend_count || has_backend(snapshot, &snapshot->models[i]))
+            continue;
+        begin_warning(conf, memory->model_lines[i], warnings);
+        text_printf(warnings, " models.%s stands for %s, which is in no backend's `models`\n",
+                    snapshot->models[i].shown, snapshot->models[i].backend_model);
+    }
 }

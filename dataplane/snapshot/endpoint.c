@@ -196,6 +196,24 @@ static const char *parse_url(struct slice text, struct slice *ret_host, uint16_t
     return NULL;
 }
 
+const char *link_url_wrong(struct slice text)
+{
+    struct slice rest = text, host, port;
+    uint16_t number;
+
+    if (slice_starts(rest, SLICE("tls+"))) {
+        rest.at += 4;
+        rest.len -= 4;
+    }
+    if (!slice_starts(rest, SLICE("tcp://")))
+        return "must begin with tcp:// or tls+tcp://, such as tcp://127.0.0.1:18801";
+    rest.at += 6;
+    rest.len -= 6;
+    if (!split_authority(rest, &host, &port) || !host.len || !parse_port(port, 1, &number))
+        return "must name a host and a port, such as tcp://127.0.0.1:18801";
+    return NULL;
+}
+
 static bool is_loopback(struct slice host)
 {
     static const struct address v6 = { .bytes = { [15] = 1 } };

@@ -18,7 +18,7 @@ static enum err check_auth(const struct conf *conf, const struct snapshot *snaps
 {
     const struct conf_node *node = setting_node(conf, "auth", "valid_keys");
 
-    if (!snapshot->settings.auth_enabled || snapshot->key_count)
+    if (!snapshot->settings.auth_enabled || snapshot->key_count || snapshot->settings.control.url_count)
         return ERR_OK;
     if (node->key && strcmp(node->key, "valid_keys") == 0)
         return conf_refuse(conf, node, why, "is empty: nobody could be let in; add a key, or set auth.enabled: false");
@@ -28,7 +28,8 @@ static enum err check_auth(const struct conf *conf, const struct snapshot *snaps
 
 static enum err check_whitelist(const struct conf *conf, const struct snapshot *snapshot, struct text *why)
 {
-    if (!snapshot->settings.whitelist_enabled || snapshot->settings.whitelist.count)
+    if (!snapshot->settings.whitelist_enabled || snapshot->settings.whitelist.count ||
+        snapshot->settings.control.url_count)
         return ERR_OK;
     return conf_refuse(conf, setting_node(conf, "whitelist", "ips"), why,
                        "names no address in whitelist.ips, but whitelist.enabled is true: nobody could connect");
@@ -76,7 +77,7 @@ static enum err check_listeners(const struct conf *conf, const struct snapshot *
 static enum err check_whole(const struct conf *conf, const struct snapshot *snapshot, struct text *why)
 {
     static enum err (*const checks[])(const struct conf *, const struct snapshot *, struct text *) = {
-        check_auth, check_whitelist, check_headers, check_session_header, check_listeners,
+        check_control, check_auth, check_whitelist, check_headers, check_session_header, check_listeners,
     };
     enum err err = ERR_OK;
 
@@ -89,7 +90,7 @@ static void warn_of_settings(const struct conf *conf, const struct snapshot *sna
 {
     const struct settings *settings = &snapshot->settings;
 
-    if (!settings->auth_enabled && !settings->whitelist_enabled)
+    if (!settings->auth_enabled && !settings->whitelist_enabled && !settings->control.url_count)
         text_printf(warnings, "%s:%u: auth.enabled is false and there is no whitelist: whoever reaches %s is served\n",
                     conf->file, setting_node(conf, "auth", "enabled")->line, settings->listen.text);
     if (settings->max_body_bytes > settings->max_body_memory_bytes / 4)
@@ -97,7 +98,7 @@ static void warn_of_settings(const struct conf *conf, const struct snapshot *sna
                     "%s:%u: max_body_bytes is over a quarter of max_body_memory_bytes, which is all that one key gets: "
                     "larger bodies will not be taken\n",
                     conf->file, setting_node(conf, NULL, "max_body_bytes")->line);
-    backends_warn(snapshot, warnings);
+    backends_warn(conf, snapshot, warnings);
 }
 
 static void warn_of_place(const struct conf *conf, const struct snapshot *snapshot, struct text *warnings)
@@ -112,7 +113,7 @@ static void warn_of_place(const struct conf *conf, const struct snapshot *snapsh
                     conf->file);
 }
 
-static struct snapshot *snapshot_new(const char *file)
+struct snapshot *snapshot_new(const char *file)
 {
     struct snapshot *snapshot = calloc(1, sizeof *snapshot);
     struct snapshot_memory *memory = calloc(1, sizeof *memory);
@@ -135,7 +136,9 @@ static void snapshot_free(struct snapshot *snapshot)
         cidr_list_release(&snapshot->keys[i].allow);
     (void)keyring_unref(snapshot->keyring);
     cidr_list_release(&snapshot->settings.whitelist);
-    cidr_list_release(&snapshot->settings.trusted_proxies);
+    if (!snapshot->memory->base)
+        cidr_list_release(&snapshot->settings.trusted_proxies);
+    (void)snapshot_unref(snapshot->memory->base);
     arena_release(&snapshot->memory->arena);
     free(snapshot->memory);
     free(snapshot);
@@ -156,7 +159,12 @@ static struct snapshot *build(const struct conf *conf, struct text *why, struct 
     err = conf_table_read(&reading, &settings_table, conf->root, snapshot, snapshot->memory->setting_lines);
     if (err == ERR_OK) {
         snapshot->settings.user_from_body = strcmp(snapshot->settings.user_header, "body.user") == 0;
+        snapshot->memory->says_whitelist = conf_member(conf_member(conf->root, "whitelist"), "enabled");
         err = check_whole(conf, snapshot, why);
+    }
+    if (snapshot->settings.control.url_count) { /* not the one of ollama_api's default */
+        snapshot->has_backends = true;
+        snapshot->backend_count = 0;
     }
     if (err == ERR_OK)
         err = keys_make_ring(conf, snapshot, why);

@@ -173,9 +173,12 @@ static enum err place(struct conf_reading *reading, const struct placed_model *p
     for (size_t i = 0; i < count; i++) {
         const struct conf_node *node = placed[i].node;
         const struct conf_node at_key = { .key = node->key, .line = node->key_line, .parent = node->parent };
-        if (i && strcmp(placed[i - 1].model.name, placed[i].model.name) == 0)
-            return conf_refuse(reading->conf, &at_key, reading->why, "is the same model as %s in line %u",
-                               placed[i - 1].model.shown, placed[i - 1].node->key_line);
+        if (i && strcmp(placed[i - 1].model.name, placed[i].model.name) == 0) {
+            (void)conf_refuse(reading->conf, &at_key, reading->why, "is the same model as %s",
+                              placed[i - 1].model.shown);
+            add_line_number(reading->conf, placed[i - 1].node->key_line, reading->why);
+            return ERR_BAD;
+        }
         snapshot->models[i] = placed[i].model;
         snapshot->memory->model_lines[i] = node->key_line;
     }

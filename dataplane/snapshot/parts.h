@@ -7,6 +7,7 @@
  * backends.c  backends, ollama_api
  * keys.c      valid_keys, and the ring of them;  hash.c  --hash-key
  * models.c    models
+ * control.c   control;  over.c  what the control plane says over the file
  * print.c     everything shown to people
  */
 #pragma once
@@ -17,7 +18,7 @@
 #include "secret.h"
 #include "snapshot.h"
 
-enum { NAME_MAX_BYTES = KEY_NAME_MAX_BYTES, SETTINGS_MAX = 64 };
+enum { NAME_MAX_BYTES = KEY_NAME_MAX_BYTES, SETTINGS_MAX = 80 };
 
 struct snapshot_memory {
     struct arena arena; /* everything that the snapshot points to but the address lists */
@@ -25,6 +26,8 @@ struct snapshot_memory {
     unsigned setting_lines[SETTINGS_MAX];              /* one a row of the table; 0: the default */
     unsigned *key_lines, *model_lines, *backend_lines; /* beside snapshot->keys, ->models and ->backends */
     bool has_clear_keys;                               /* a key stands in the file in clear */
+    bool says_whitelist;                               /* the file has whitelist.enabled */
+    struct snapshot *base; /* the file's own, counted, whose arena and lists this one uses as well; NULL: none */
 };
 
 extern const struct conf_table settings_table; /* fills a struct snapshot */
@@ -55,6 +58,12 @@ enum err hosts_read(struct conf_reading *, const struct conf_row *, const struct
 enum err keys_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err models_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
 enum err think_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err control_urls_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err path_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err word_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+enum err plain_name_read(struct conf_reading *, const struct conf_row *, const struct conf_node *, void *field);
+void control_urls_print(const void *field, struct text *out);
+void word_print(const void *field, struct text *out);
 void endpoint_print(const void *field, struct text *out);
 void ollama_api_print(const void *field, struct text *out);
 void backends_print(const void *field, struct text *out);
@@ -74,7 +83,14 @@ enum err model_name_read(struct conf_reading *reading, const struct conf_node *n
 /* "http://HOST:PORT" */
 void backend_url_print(const struct backend_rule *rule, struct text *out);
 /* A line each for backends that work, but not as anybody means. */
-void backends_warn(const struct snapshot *snapshot, struct text *warnings);
+void backends_warn(const struct conf *conf, const struct snapshot *snapshot, struct text *warnings);
+/* Why it is no address of a control plane, as words that follow its key; NULL: it is one. */
+const char *link_url_wrong(struct slice text);
+enum err check_control(const struct conf *conf, const struct snapshot *snapshot, struct text *why);
+/* Empty, with one reference; NULL: no memory. */
+struct snapshot *snapshot_new(const char *file);
+/* " in line 7", where sentences about this tree name lines. */
+void add_line_number(const struct conf *conf, unsigned line, struct text *out);
 /* Do both stand for one host and port? Without asking a resolver. */
 bool backend_is_same_place(const struct backend_rule *one, const struct backend_rule *other);
 

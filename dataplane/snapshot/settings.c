@@ -21,6 +21,7 @@ enum { HEADER_MAX_BYTES = 64, MAX_WORKERS = 256 };
 static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
 static const char *const log_formats[] = { "text", "json", NULL };
 static const char *const seccomp_rules[] = { "enforce", "log", "none", NULL };
+static const char *const when_stales[] = { "refuse", "serve", NULL };
 static const char *const retry_afters[] = { "window", "exact", NULL };
 
 enum err no_memory(struct conf_reading *reading, const struct conf_node *node)
@@ -216,6 +217,37 @@ static const struct conf_row rows[] = {
       .help = "where a delegate key names the person it asks for; body.user: the body's field `user`" },
     { "auth.valid_keys", CONF_OWN, FIELD(keys), "[]", .read = keys_read, .print = keys_print, .is_live = true,
       .is_secret = true, .form = "a list of keys", .help = "who may call; see below" },
+
+    { "control.url", CONF_OWN, SETTING(control.urls), .read = control_urls_read, .print = control_urls_print,
+      .form = "tcp://HOST:PORT or tls+tcp://HOST:PORT, or a list of such",
+      .help =
+          "where the control plane listens; keys, whitelist, models and backends come from there, not from the file" },
+    { "control.name", CONF_OWN, SETTING(control.name), .read = plain_name_read, .print = word_print,
+      .form = "1 to 64 letters, digits and ._-", .help = "by which the control plane knows this gateway" },
+    { "control.state", CONF_OWN, SETTING(control.state), "/var/lib/qwen-gateway/control", 1, 1024, .read = path_read,
+      .print = word_print, .form = "a folder",
+      .help = "where this gateway's identity lies, and what the control plane has said, for a start without it; `user` "
+              "must be able to write there" },
+    { "control.enroll_secret_file", CONF_OWN, SETTING(control.enroll_secret_file), .min = 1, .max = 1024,
+      .read = path_read, .print = word_print, .form = "a file",
+      .help = "the secret of `qwadm gateway enroll`, with which a gateway that is not known yet becomes known; read at "
+              "the start, and not missed once it is" },
+    { "control.max_staleness", CONF_MS, SETTING(control.max_staleness_ms), "24h", SECOND, 365 * DAY,
+      .help = "how long what was heard last is good for" },
+    { "control.when_stale", CONF_CHOICE, SETTING(control.when_stale), "refuse", .words = when_stales,
+      .help = "what callers get after that: 503, or service by what was heard last" },
+    { "control.address", CONF_OWN, SETTING(control.address), .read = word_read, .print = word_print, .form = "text",
+      .help = "where callers reach this gateway, for people who look at the list of gateways" },
+    { "control.tls.ca_file", CONF_OWN, SETTING(control.tls_ca_file), .min = 1, .max = 1024, .read = path_read,
+      .print = word_print, .form = "a file (PEM)", .help = "of tls+tcp: whose certificates are trusted" },
+    { "control.tls.own_file", CONF_OWN, SETTING(control.tls_own_file), .min = 1, .max = 1024, .read = path_read,
+      .print = word_print, .form = "a file (PEM)",
+      .help = "of tls+tcp: this gateway's certificate and private key, which `user` must be able to read" },
+    { "control.tls.server_name", CONF_OWN, SETTING(control.tls_server_name), .read = word_read, .print = word_print,
+      .form = "a host's name", .help = "of tls+tcp: the name that the certificate over there must have" },
+    { "control.max_journal_bytes", CONF_BYTES, SETTING(control.max_journal_bytes), "16 MiB", 4 * KIB, GIB,
+      .help =
+          "how much of what was said since may lie in `state` beside the last whole file, before a new one is made" },
 
     { "rate_limit.enabled", CONF_BOOL, SETTING(rate_enabled), "true", .is_live = true,
       .help = "whether requests are counted against a limit" },

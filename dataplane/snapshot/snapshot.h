@@ -15,6 +15,7 @@
 #include "cidr.h"
 #include "text.h"
 
+struct conf;
 struct key;
 struct key_rule;
 struct keyring;
@@ -27,7 +28,10 @@ enum think_default { THINK_UNSET, THINK_ON, THINK_OFF };
 /* The API that a backend speaks. */
 enum backend_kind { BACKEND_OLLAMA };
 
-enum { SNAPSHOT_MAX_BACKENDS = 64 };
+/* What a gateway does that has heard nothing of its control plane for max_staleness. */
+enum when_stale { STALE_REFUSE, STALE_SERVE };
+
+enum { SNAPSHOT_MAX_BACKENDS = 64, SNAPSHOT_MAX_CONTROLS = 8 };
 
 /* Where to listen: "HOST:PORT", ":PORT" (IPv4 and IPv6), "[::1]:PORT" or "unix:PATH". Port 0: the kernel's choice. */
 struct endpoint {
@@ -35,6 +39,18 @@ struct endpoint {
     const char *path; /* unix:PATH; else NULL */
     const char *host; /* "" for every address; may be a name such as localhost */
     uint16_t port;
+};
+
+/* The section `control`: where keys, whitelist, models and backends come from, instead of the file. */
+struct control_settings {
+    const char *const *urls;
+    size_t url_count;  /* 0: the section is not there */
+    const char *name;  /* of this gateway */
+    const char *state; /* a folder */
+    const char *enroll_secret_file, *address, *tls_ca_file, *tls_own_file, *tls_server_name; /* NULL: none */
+    int64_t max_staleness_ms;
+    enum when_stale when_stale;
+    uint64_t max_journal_bytes;
 };
 
 struct settings {
@@ -87,6 +103,8 @@ struct settings {
     const char *session_header; /* X-Session-Id: names the conversation */
 
     bool strip_model, strip_created; /* response_filter.strip */
+
+    struct control_settings control;
 };
 
 /* One entry of `models:`. Without the section there is none, and names pass as the backends list them. */
@@ -125,9 +143,9 @@ struct snapshot {
     struct model *models;    /* sorted by name */
     size_t model_count;
     bool has_models;               /* the section is there */
-    struct backend_rule *backends; /* at least one, SNAPSHOT_MAX_BACKENDS at most */
+    struct backend_rule *backends; /* at least one, but with `control`; SNAPSHOT_MAX_BACKENDS at most */
     size_t backend_count;
-    bool has_backends;              /* the section is there; else it is the one of ollama_api */
+    bool has_backends;              /* the section, or `control`, is there; else it is the one of ollama_api */
     struct snapshot_memory *memory; /* everything pointed to from here */
     unsigned refs;                  /* atomic */
 };
@@ -140,6 +158,12 @@ struct snapshot {
 struct snapshot *snapshot_load(const char *file, struct text *why, struct text *warnings);
 /* The same from memory, `file` only named in sentences: for tests and fuzzing. */
 struct snapshot *snapshot_parse(const char *file, struct slice yaml, struct text *why, struct text *warnings);
+/*
+ * The snapshot of a file with `control`, and what the control plane says: a tree that was made (conf_make) with any of
+ * the maps `models`, `settings` (by the names of the file's own: "rate_limit.max_requests") and the lists `backends`,
+ * `whitelist`. It is read by the tables that read the file, and refused with the same sentences. NULL: `why` has one.
+ */
+struct snapshot *snapshot_over(struct snapshot *file, const struct conf *said, struct text *why, struct text *warnings);
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_ref_more(struct snapshot *snapshot, unsigned count);
 /* Returns NULL: `snap = snapshot_unref(snap);` */

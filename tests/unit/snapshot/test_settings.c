@@ -338,7 +338,7 @@ TEST(other_settings_are_refused_with_file_line_and_key)
         { "log_level: info\nlisten: \":80\"\n",
           "c.yaml:1: has no auth.valid_keys, but keys are asked for: add a key, or set auth.enabled: false" },
         /* what later work brings is unknown so far */
-        { "control: {}\n", "c.yaml:1: control is not a known setting" },
+        { "control: {}\n", "c.yaml:1: control needs a url, where the control plane listens: tcp://127.0.0.1:18801" },
     };
 
     CHECK_REFUSALS(rows);
