@@ -17,9 +17,11 @@
 
 #include "backend.h"
 #include "clock.h"
+#include "control.h"
 #include "explain.h"
 #include "gateway_parts.h"
 #include "health.h"
+#include "keyring.h"
 #include "limit.h"
 #include "log.h"
 #include "metrics.h"
@@ -96,8 +98,21 @@ static void on_probe_news(void *arg)
 static unsigned readiness(void *arg, struct text *out)
 {
     struct gateway *gateway = arg;
+    struct text report;
+    unsigned status;
 
-    return health_report(gateway->fleet, atomic_load(&gateway->is_draining), out);
+    text_init(&report, 16 << 10);
+    if (gateway->control)
+        control_report(gateway->control, &report);
+    status = health_report(gateway->fleet,
+                           &(struct health_state){
+                               .is_draining = atomic_load(&gateway->is_draining) || gateway->refuses == CAUSE_DRAINING,
+                               .is_stale = gateway->refuses == CAUSE_STALE,
+                               .report = text_slice(&report),
+                           },
+                           out);
+    text_release(&report);
+    return status;
 }
 
 /* The control thread's, like the snapshot of that moment. */
@@ -125,6 +140,7 @@ static void count_breakers(struct gateway *gateway)
 static void print_metrics(void *arg, struct text *out)
 {
     struct gateway *gateway = arg;
+    struct metrics_control control;
     struct standing standing;
     struct metrics_gauges gauges = {
         .connections_open = connections_open(gateway->limits),
@@ -140,6 +156,10 @@ static void print_metrics(void *arg, struct text *out)
 
     gauges.backends = backends;
     gauges.queues = queues;
+    if (gateway->control) {
+        follow_scrape(gateway, &control);
+        gauges.control = &control;
+    }
     count_breakers(gateway);
     standing_take(&standing, gateway->fleet, &gauges);
     metrics_print(gateway->metrics, &gauges, out);
@@ -268,6 +288,7 @@ static void on_news(evutil_socket_t fd, short what, void *arg)
     clock_turn();
     (void)!read(fd, &count, sizeof count);
     take_probe_news(gateway);
+    follow_turn(gateway);
     reload_take_looked_up(gateway);
     reload_take(gateway);
     if (atomic_exchange(&gateway->wants_probe, false)) {
@@ -375,15 +396,21 @@ static bool start_workers(struct gateway *gateway, struct text *why)
             .limits = gateway->limits,
             .queues = gateway->queues,
             .metrics = gateway->metrics,
-            .snapshot = gateway->snapshot,
-            .fleet = gateway->fleet,
-            .keys = gateway->snapshot->keyring,
-            .max_connections = gateway->descriptors.connections,
+            .tally = gateway->tallies[i],
+            .news = {
+                .snapshot = gateway->snapshot,
+                .fleet = gateway->fleet,
+                .keys = gateway->keys,
+                .max_connections = gateway->descriptors.connections,
+                .refuses = gateway->refuses,
+                .turn = gateway->turn,
+            },
             .descriptor_limit = gateway->descriptors.limit,
             .worker_count = (unsigned)listeners->workers,
             .is_draining = &gateway->is_draining,
             .nudge = on_nudge,
             .crowd = on_crowd,
+            .on_turn = gateway->control ? ring : NULL,
             .on_done = on_worker_done,
             .arg = gateway,
         };
@@ -411,11 +438,12 @@ static void say_hello(struct gateway *gateway)
     }
     text_add_literal(&places, "; operator on ");
     listener_describe(gateway->operator_socket, &places);
-    text_add_literal(&places, "; asks Ollama at ");
+    if (gateway->fleet->count)
+        text_add_literal(&places, "; asks Ollama at ");
     for (size_t i = 0; i < gateway->fleet->count; i++)
         text_printf(&places, "%s%s", i ? ", " : "", gateway->fleet->backends[i]->authority);
     log_info("qwen-gateway %s listens on %s; workers: %zu, keys: %zu", gateway->version, text_string(&places),
-             gateway->listeners.workers, gateway->snapshot->key_count);
+             gateway->listeners.workers, keyring_count(gateway->keys));
     text_release(&places);
 }
 
@@ -468,8 +496,9 @@ static void try_reload(const struct gateway *gateway)
 }
 
 /*
- * The order matters: sockets while still root; the log as the user, who must be able to open it again; threads after
- * that; the sandbox before a caller's first byte is read, but after the hosts of the start were looked up.
+ * The order matters: sockets while still root, and the folder of what the control plane says; the log as the user, who
+ * must be able to open it again, and what lies in that folder; threads after that; the sandbox before a caller's first
+ * byte is read, but after the hosts of the start were looked up; the link, whose threads are made under it, last.
  */
 static bool open_rooms(struct gateway *gateway, struct text *why)
 {
@@ -479,15 +508,18 @@ static bool open_rooms(struct gateway *gateway, struct text *why)
         return false;
     gateway->descriptors = descriptors_share(settings->max_connections, true);
     descriptors_widen(&gateway->descriptors, gateway->news_fd);
-    if (sandbox_drop(settings->user, settings->core_dumps, why) != ERR_OK || !open_log(gateway, why))
+    if (!follow_prepare(gateway, why) || sandbox_drop(settings->user, settings->core_dumps, why) != ERR_OK ||
+        !open_log(gateway, why))
         return false;
     log_thread_start();
+    if (!follow_open(gateway, why))
+        return false;
     if (!open_shared(gateway, why) || !open_control(gateway, why) || !close_sandbox(gateway, why))
         return false;
     try_reload(gateway);
     say_hello(gateway);
     prober_watch(gateway->prober, gateway->fleet);
-    return start_workers(gateway, why);
+    return start_workers(gateway, why) && follow_start(gateway, why);
 }
 
 static bool is_looking_up(const struct gateway *gateway)
@@ -503,6 +535,7 @@ static void close_rooms(struct gateway *gateway)
         worker_join(gateway->workers[i]);
     for (unsigned i = 0; i < gateway->worker_count; i++)
         worker_free(gateway->workers[i]);
+    follow_close(gateway);
     prober_free(gateway->prober);
     operator_free(gateway->operator);
     listeners_release(&gateway->listeners);

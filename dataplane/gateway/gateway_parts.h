@@ -1,7 +1,8 @@
 /*
  * gateway_parts - what the files of this room share; nobody else includes it.
  * gateway.c: opens the rooms, signals, draining. reload.c: another configuration, other addresses. look_up.c: the
- * resolver. scrape.c, explain.c: what the operator reads. descriptors.c: whose they are.
+ * resolver. follow.c: what the control plane says. scrape.c, explain.c: what the operator reads. descriptors.c: whose
+ * they are.
  */
 #pragma once
 #include <stdatomic.h>
@@ -11,9 +12,15 @@
 #include "descriptors.h"
 #include "listener.h"
 #include "look_up.h"
+#include "refusal.h"
+#include "text.h"
 
+struct control;
+struct control_options;
+struct digest;
 struct event;
 struct event_base;
+struct metrics_control;
 struct settings;
 struct snapshot;
 
@@ -28,6 +35,15 @@ struct gateway {
     int news_fd;                       /* workers: a probe is wanted, or a worker has ended */
     struct snapshot *snapshot;
     struct fleet *fleet;
+    struct keyring *keys;    /* the snapshot's, or the control plane's; counted */
+    struct control *control; /* NULL: the file says it all */
+    struct text secret;      /* of an enrolment, until `control` is open */
+    struct fleet *prepared;  /* for the snapshot that `control` is about to adopt */
+    struct tally *tallies[MAX_WORKERS];
+    const struct digest *cuts; /* while workers are told */
+    size_t cut_count;
+    uint64_t turn;
+    enum cause refuses;
     struct limits *limits;
     struct queues *queues;
     struct metrics *metrics;
@@ -52,5 +68,19 @@ void reload_begin(struct gateway *gateway);
 /* News rang: what was looked up for a reload, or again. */
 void reload_take(struct gateway *gateway);
 void reload_take_looked_up(struct gateway *gateway);
+/* What is known now, to all workers. False: to some of them not whole, for want of memory. */
+bool reload_tell_workers(struct gateway *gateway);
 /* Before the workers know: what they ask for is granted by what is known here. */
 void reload_tell_queues(struct gateway *gateway, const struct settings *settings, struct fleet *fleet);
+
+/* follow.c. Control thread. */
+/* As root: the folder, the secret. */
+bool follow_prepare(struct gateway *gateway, struct text *why);
+/* What is on the disk; the snapshot becomes that of file and control plane. */
+bool follow_open(struct gateway *gateway, struct text *why);
+/* The workers are there. */
+bool follow_start(struct gateway *gateway, struct text *why);
+/* A worker knows the news of some turn. */
+void follow_turn(struct gateway *gateway);
+void follow_scrape(const struct gateway *gateway, struct metrics_control *ret_control);
+void follow_close(struct gateway *gateway);

@@ -1,7 +1,9 @@
 /* Another configuration, or other addresses of the same backends. */
 #include "backend.h"
 #include "clock.h"
+#include "control.h"
 #include "gateway_parts.h"
+#include "keyring.h"
 #include "log.h"
 #include "metrics.h"
 #include "probe.h"
@@ -42,6 +44,25 @@ static void refuse_reload(struct gateway *gateway, const char *why)
     log_error("reload refused, the running configuration stays: %s", why);
 }
 
+bool reload_tell_workers(struct gateway *gateway)
+{
+    const struct worker_news news = {
+        .snapshot = gateway->snapshot,
+        .fleet = gateway->fleet,
+        .keys = gateway->keys,
+        .max_connections = gateway->descriptors.connections,
+        .refuses = gateway->refuses,
+        .turn = gateway->turn,
+        .cuts = gateway->cuts,
+        .cut_count = gateway->cut_count,
+    };
+    bool is_good = true;
+
+    for (unsigned i = 0; i < gateway->worker_count; i++)
+        is_good = worker_update(gateway->workers[i], &news) && is_good;
+    return is_good;
+}
+
 static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet *fleet)
 {
     const struct settings *settings = &fresh->settings;
@@ -50,14 +71,17 @@ static void adopt(struct gateway *gateway, struct snapshot *fresh, struct fleet 
     (void)snapshot_unref(gateway->snapshot);
     gateway->snapshot = fresh;
     gateway->fleet = fleet;
+    if (!gateway->control) {
+        (void)keyring_unref(gateway->keys);
+        gateway->keys = keyring_ref(fresh->keyring);
+    }
     gateway->descriptors = descriptors_share(settings->max_connections, false);
     reload_tell_queues(gateway, settings, fleet);
     log_reconfigure((enum log_level)settings->log_level, settings->log_format == LOG_FORMAT_JSON, settings->log_file);
-    for (unsigned i = 0; i < gateway->worker_count; i++)
-        worker_update(gateway->workers[i], fresh, fleet, fresh->keyring, gateway->descriptors.connections);
+    (void)reload_tell_workers(gateway); /* without cuts it needs no memory */
     prober_watch(gateway->prober, fleet);
     metrics_count(gateway->shard, METRIC_RELOADS_OK, 1);
-    log_info("configuration reloaded from %s; keys: %zu, models: %zu", gateway->file, fresh->key_count,
+    log_info("configuration reloaded from %s; keys: %zu, models: %zu", gateway->file, keyring_count(gateway->keys),
              fresh->model_count);
 }
 
@@ -84,6 +108,28 @@ static void go_on_with(struct gateway *gateway, struct snapshot *fresh)
         end_reload(gateway, fresh, NULL);
 }
 
+/* Nobody is asked for an address before it is adopted, so that it cannot lose what is said meanwhile. */
+static void go_on_over(struct gateway *gateway, struct snapshot *file)
+{
+    struct text why, warnings;
+    struct snapshot *fresh;
+
+    text_init(&why, 4096);
+    text_init(&warnings, 64 << 10);
+    fresh = control_reload(gateway->control, file, &why, &warnings);
+    if (fresh) {
+        say_lines(&warnings);
+        end_reload(gateway, fresh, fleet_new_unasked(fresh, gateway->fleet, clock_ms()));
+        look_up_start(&gateway->look_up, gateway->fleet, clock_ms());
+    } else {
+        refuse_reload(gateway, text_string(&why));
+        service_is_ready("serving");
+    }
+    (void)snapshot_unref(file);
+    text_release(&why);
+    text_release(&warnings);
+}
+
 void reload_begin(struct gateway *gateway)
 {
     struct text why, warnings;
@@ -100,7 +146,10 @@ void reload_begin(struct gateway *gateway)
         fresh = snapshot_unref(fresh);
     if (fresh) {
         say_lines(&warnings);
-        go_on_with(gateway, fresh);
+        if (gateway->control)
+            go_on_over(gateway, fresh);
+        else
+            go_on_with(gateway, fresh);
     } else {
         refuse_reload(gateway, text_string(&why));
         service_is_ready("serving");
@@ -138,9 +187,7 @@ void reload_take_looked_up(struct gateway *gateway)
     (void)fleet_unref(gateway->fleet);
     gateway->fleet = fresh;
     reload_tell_queues(gateway, &gateway->snapshot->settings, fresh);
-    for (unsigned i = 0; i < gateway->worker_count; i++)
-        worker_update(gateway->workers[i], gateway->snapshot, gateway->fleet, gateway->snapshot->keyring,
-                      gateway->descriptors.connections);
+    (void)reload_tell_workers(gateway);
     prober_watch(gateway->prober, gateway->fleet);
     log_info("the host of a backend has another address now: using that");
 }

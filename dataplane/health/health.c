@@ -3,20 +3,22 @@
 #include "backend.h"
 #include "json.h"
 
-unsigned health_readiness(const struct fleet *fleet, bool is_draining, struct slice *ret_body)
+unsigned health_readiness(const struct fleet *fleet, const struct health_state *state, struct slice *ret_body)
 {
     bool is_starting = false;
     bool is_ready = fleet_is_ready(fleet, &is_starting);
 
-    if (is_draining)
+    if (state->is_draining)
         *ret_body = SLICE("{\"status\":\"not ready\",\"reason\":\"draining\"}");
+    else if (state->is_stale)
+        *ret_body = SLICE("{\"status\":\"not ready\",\"reason\":\"stale\"}");
     else if (is_ready)
         *ret_body = SLICE("{\"status\":\"ready\"}");
     else if (is_starting)
         *ret_body = SLICE("{\"status\":\"not ready\",\"reason\":\"starting\"}");
     else
         *ret_body = SLICE("{\"status\":\"not ready\",\"reason\":\"no_backend\"}");
-    return is_ready && !is_draining ? 200 : 503;
+    return is_ready && !state->is_draining && !state->is_stale ? 200 : 503;
 }
 
 /* Where the next finding goes. */
@@ -57,13 +59,14 @@ static void add_absence(struct report *report, const struct backend *backend)
     text_printf(report->out, ",\"finding\":\"%s\"}", state);
 }
 
-unsigned health_report(const struct fleet *fleet, bool is_draining, struct text *out)
+unsigned health_report(const struct fleet *fleet, const struct health_state *state, struct text *out)
 {
     struct report report = { .out = out };
     struct slice body;
-    unsigned status = health_readiness(fleet, is_draining, &body);
+    unsigned status = health_readiness(fleet, state, &body);
 
     text_add(out, body.at, body.len - 1); /* without its closing brace */
+    text_add_slice(out, state->report);
     for (size_t i = 0; i < fleet->count; i++) {
         report.backend = slice_of(fleet->backends[i]->name);
         add_absence(&report, fleet->backends[i]);

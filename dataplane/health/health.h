@@ -9,7 +9,14 @@
 
 struct fleet;
 
+/* What else the gateway knows of itself. */
+struct health_state {
+    bool is_draining;
+    bool is_stale;       /* it has not heard of its control plane for too long, and refuses callers */
+    struct slice report; /* for the operator: members to add to the body, each with a comma before it */
+};
+
 /* 200, or 503 with the reason in the body, which is a literal. */
-unsigned health_readiness(const struct fleet *fleet, bool is_draining, struct slice *ret_body);
+unsigned health_readiness(const struct fleet *fleet, const struct health_state *state, struct slice *ret_body);
 /* The same with the findings, where there are any: names of backends are in it, so it is not for callers. */
-unsigned health_report(const struct fleet *fleet, bool is_draining, struct text *out);
+unsigned health_report(const struct fleet *fleet, const struct health_state *state, struct text *out);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { CHUNK_BYTES = 1 << 20, FIRST_CHANGES = 64, REMOVAL_BYTES = 3 * KEY_ALIGN };
+enum { CHUNK_BYTES = 1 << 20, FIRST_CHANGES = 64, REMOVAL_BYTES = 3 * KEY_ALIGN, SETTLE_CHANGES = 1 << 18 };
 
 static_assert(sizeof(struct key) <= REMOVAL_BYTES);
 
@@ -187,6 +187,9 @@ enum err locksmith_put(struct locksmith *smith, const struct key_rule *rule, str
     smith->is_broken = rule_check(rule, why) != ERR_OK;
     if (smith->is_broken)
         return ERR_BAD;
+    /* Of a million keys that come one by one not all lie here twice. */
+    if (smith->is_whole && smith->change_count >= SETTLE_CHANGES && locksmith_settle(smith) != ERR_OK)
+        return lack_memory(smith, why);
     if (rule->models) {
         models = list_of_models(&smith->lists, rule->models, rule->model_count);
         if (!models)

@@ -225,6 +225,22 @@ struct holder *limits_holder(struct limits *limits, const struct digest *key)
     return holder;
 }
 
+bool holder_enter(struct holder *holder, unsigned max)
+{
+    unsigned running = atomic_load_explicit(&holder->running, memory_order_relaxed);
+
+    while (running < max)
+        if (atomic_compare_exchange_weak_explicit(&holder->running, &running, running + 1, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return true;
+    return false;
+}
+
+void holder_leave(struct holder *holder)
+{
+    (void)atomic_fetch_sub_explicit(&holder->running, 1, memory_order_relaxed);
+}
+
 static void holder_tidy(struct holder *holder, int64_t now_ms)
 {
     (void)pthread_mutex_lock(&holder->lock);

@@ -52,6 +52,10 @@ struct rate_state {
 void rate_look(struct person *person, const struct rate_rule *rule, int64_t now_ms, struct rate_state *ret_state);
 void rate_take(struct person *person, const struct rate_rule *rule, int64_t now_ms, struct rate_state *ret_state);
 
+/* Requests of a key at a time. False: `max` of them are running already. */
+bool holder_enter(struct holder *holder, unsigned max);
+void holder_leave(struct holder *holder);
+
 /* Connections, or requests of a real client behind a trusted proxy. False: `max` are open already (0: no limit). */
 bool address_enter(struct limits *limits, const struct address *address, unsigned max);
 void address_leave(struct limits *limits, const struct address *address);

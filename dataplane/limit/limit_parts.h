@@ -45,6 +45,7 @@ struct holder {
     struct person *oldest, *newest;
     int64_t window_ms; /* as last told */
     _Atomic uint64_t body_bytes;
+    atomic_uint running; /* of those whose key limits how many may */
 };
 
 enum {

@@ -207,9 +207,40 @@ static void print_queues(const struct metrics_gauges *gauges, struct text *out)
     }
 }
 
+static void print_control(const struct metrics_gauges *gauges, struct text *out)
+{
+    const struct metrics_control *control = gauges->control;
+
+    if (!control)
+        return;
+    print_one(out, PREFIX "control_up", "gauge", "1 while the control plane is there.", control->is_up);
+    add_family(out, PREFIX "control_heard_seconds", "gauge",
+               "How long ago the control plane was heard last; -1: never yet.");
+    if (control->heard_ms < 0)
+        text_add_literal(out, PREFIX "control_heard_seconds -1\n");
+    else
+        text_printf(out, PREFIX "control_heard_seconds %lld.%03lld\n", (long long)(control->heard_ms / 1000),
+                    (long long)(control->heard_ms % 1000));
+    print_one(out, PREFIX "control_stale", "gauge", "1 while callers are refused for that.", control->is_stale);
+    add_family(
+        out, PREFIX "control_version", "gauge",
+        "The version of the configuration that is held, and the one that is confirmed: served by and on the disk.");
+    text_printf(out, PREFIX "control_version{state=\"held\"} %llu\n" PREFIX "control_version{state=\"applied\"} %llu\n",
+                (unsigned long long)control->held, (unsigned long long)control->applied);
+    print_one(out, PREFIX "control_apply_errors_total", "counter", "Updates that could not be applied.",
+              (long long)control->apply_errors);
+    print_one(out, PREFIX "control_loads_lost_total", "counter", "Reports of load that had to be sent again.",
+              (long long)control->loads_lost);
+    print_one(out, PREFIX "control_keys", "gauge", "Keys that the control plane has told of.",
+              (long long)control->keys);
+    print_one(out, PREFIX "control_journal_bytes", "gauge", "What was applied since the last whole file on the disk.",
+              (long long)control->journal_bytes);
+}
+
 void print_gauges(const struct metrics_gauges *gauges, struct text *out)
 {
     print_process_gauges(gauges, out);
+    print_control(gauges, out);
     print_backends(gauges, out);
     print_residences(gauges, out);
     print_findings(gauges, out);

@@ -110,6 +110,11 @@ struct metrics_gauges {
         struct slice backend, model, word;
     } * findings; /* those that hold now, none twice */
     unsigned finding_count;
+    const struct metrics_control {
+        bool is_up, is_stale;
+        int64_t heard_ms; /* ago; -1: never */
+        uint64_t held, applied, apply_errors, loads_lost, keys, journal_bytes;
+    } * control; /* NULL: there is none */
     struct slice version;
     int64_t started_s; /* wall clock */
     bool is_draining;

@@ -37,6 +37,8 @@
     X(MODEL_UNKNOWN, 404, "invalid_request_error", "model_not_found", false, NULL)                                    \
     X(MODEL_NOT_ALLOWED, 403, "invalid_request_error", "model_not_allowed", false, "this key may not use this model") \
     X(UNSUPPORTED, 400, "invalid_request_error", "unsupported", false, NULL)                                          \
+    X(CONCURRENCY, 429, "requests", "concurrency_limit_exceeded", true,                                               \
+      "as many requests of this key are running as may, please try again when one of them has finished")              \
     X(BODY_MEMORY, 503, "server_error", "memory_limit", true,                                                         \
       "too many large requests are open, please try again in a moment")                                               \
     X(QUEUE_FULL, 503, "server_error", "queue_full", true,                                                            \
@@ -63,6 +65,8 @@
       "the gateway is short of memory, please try again in a moment")                                                 \
     X(NO_DESCRIPTOR, 503, "server_error", "out_of_descriptors", true,                                                 \
       "the gateway has too many connections open, please try again in a moment")                                      \
+    X(STALE, 503, "server_error", "stale", true,                                                                      \
+      "the gateway does not know at the moment who may ask, please try again in a moment")                            \
     X(DRAINING, 503, "server_error", "draining", true, "the gateway is being restarted, please try again in a moment")
 
 enum cause {

@@ -296,6 +296,8 @@ static enum verdict admit_chat(struct request *req, struct slice normalised)
     identity_from_body(req);
     if (!identity_take_rate(req))
         return request_refuse(req, CAUSE_RATE);
+    if (!identity_enter(req))
+        return request_refuse(req, CAUSE_CONCURRENCY);
     if (!write_request(req, &choice))
         return request_refuse(req, CAUSE_NO_MEMORY);
     return place_take(req, choice.name, rule || choice.listing || fleet_names(req->fleet, normalised));

@@ -11,8 +11,12 @@ enum verdict health_live(struct request *req)
 
 enum verdict health_ready(struct request *req)
 {
+    const struct health_state state = {
+        .is_draining = atomic_load(req->house->is_draining) || req->house->refuses == CAUSE_DRAINING,
+        .is_stale = req->house->refuses == CAUSE_STALE,
+    };
     struct slice body;
-    unsigned status = health_readiness(req->house->fleet, atomic_load(req->house->is_draining), &body);
+    unsigned status = health_readiness(req->house->fleet, &state, &body);
 
     text_add_slice(reply_open(req), body);
     reply_close(req, status, "application/json");

@@ -210,8 +210,19 @@ bool identity_take_rate(struct request *req)
     return !req->rate.is_full;
 }
 
+bool identity_enter(struct request *req)
+{
+    if (!req->key || !req->key->max_concurrent)
+        return true;
+    req->has_entered = holder_enter(req->holder, req->key->max_concurrent);
+    return req->has_entered;
+}
+
 void identity_give_back(struct request *req)
 {
+    if (req->has_entered)
+        holder_leave(req->holder);
+    req->has_entered = false;
     if (req->has_address)
         address_leave(req->house->limits, &req->record.address);
     if (req->person)

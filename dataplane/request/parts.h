@@ -68,6 +68,7 @@ struct request {
 
     /* All that is yes or no, together: a request that waits is to take little room. */
     bool has_rate, has_address;    /* `has_address`: entered by the real client's address */
+    bool has_entered;              /* its key limits how many may run, and this one does */
     bool wants_page;               /* a browser asks */
     bool waits_for_list, is_read;  /* the body */
     bool is_stream, is_structured; /* what is asked for; outlive `inference` */
@@ -153,6 +154,8 @@ enum cause identity_find(struct request *req, const struct http_head *head);
 void identity_from_body(struct request *req);
 /* Row 13. False: full by now. */
 bool identity_take_rate(struct request *req);
+/* Row 14. False: as many run as may. */
+bool identity_enter(struct request *req);
 void identity_give_back(struct request *req);
 
 /* admit.c: rows 9 to 13 */

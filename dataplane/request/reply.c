@@ -142,6 +142,8 @@ static void complete_refusal(struct request *req)
 
     if (refusal->cause == CAUSE_RATE)
         complete_rate_refusal(req);
+    if (refusal->cause == CAUSE_CONCURRENCY)
+        refusal->retry_after_s = 1;
     if (refusal_status(refusal) == 503 && cause_row(refusal->cause)->heals && !refusal->retry_after_s)
         refusal->retry_after_s = 2; /* a breaker looks twice a second whether the backend is back */
     if (!refusal_message(refusal).len)

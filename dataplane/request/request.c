@@ -15,8 +15,9 @@
 #include "log.h"
 #include "metrics.h"
 #include "parts.h"
+#include "tally.h"
 
-enum { MEMORY_RETRY_MS = 20, MAX_SPARE = 64 };
+enum { MEMORY_RETRY_MS = 20, MAX_SPARE = 64, STATUS_CALLER_LEFT = 499 };
 
 struct request_list {
     struct request live, ended; /* heads of rings */
@@ -252,6 +253,23 @@ static void give_back_memory(struct request *req)
     req->reserved_bytes = 0;
 }
 
+/* For the control plane, behind the log line: whoever asked has all of the answer. */
+static void count(const struct request *req)
+{
+    const struct record *record = &req->record;
+    const struct tally_request request = {
+        .model = record->model_label,
+        .user = record->user,
+        .was_refused = record->why.len && record->status >= 400 && record->status != STATUS_CALLER_LEFT,
+        .total_us = clock_us() - record->began_us,
+        .first_token_us = record->first_token_us ? record->first_token_us - record->began_us : -1,
+        .prompt_tokens = record->has_tokens ? record->prompt_tokens : 0,
+        .completion_tokens = record->has_tokens ? record->completion_tokens : 0,
+    };
+
+    tally_add(req->house->tally, &request);
+}
+
 void request_end(struct request *req)
 {
     struct request_house *house = req->house;
@@ -259,6 +277,8 @@ void request_end(struct request *req)
     wheel_clear(house->wheel, &req->deadline);
     relay_give_back(req, false);
     record_close(&req->record, house->metrics, clock_us());
+    if (house->tally)
+        count(req);
     metrics_in_flight(house->metrics, -1);
     give_back_memory(req);
     admit_give_back(req);
@@ -322,8 +342,11 @@ static enum cause check_head(struct request *req, const struct http_head *head)
     if (cause)
         return cause;
     req->record.dialect = slice_of(req->endpoint->label);
-    if (!req->endpoint->is_open && (cause = identity_find(req, head)))
-        return cause;
+    if (!req->endpoint->is_open) {
+        cause = (enum cause)req->house->refuses;
+        if (cause || (cause = identity_find(req, head)))
+            return cause;
+    }
     if (id.len) {
         struct text decoded;
         bool is_good;
@@ -542,7 +565,7 @@ static void on_gone(struct client *client, enum client_loss loss)
     if (!req->record.why.len)
         req->record.why = slice_of(whys[loss]);
     if (!req->is_whole && req->state != REQUEST_SETTLING)
-        req->record.status = 499;
+        req->record.status = STATUS_CALLER_LEFT;
     metrics_count(req->house->metrics, METRIC_CALLERS_LEFT, 1);
     request_end(req);
 }
@@ -608,4 +631,38 @@ void requests_end_all(struct request_house *house)
         (void)request_refuse(req, CAUSE_DRAINING);
         request_drive(req);
     }
+}
+
+static bool is_of(const struct request *req, const struct digest *keys, size_t count)
+{
+    for (size_t i = 0; req->key && i < count; i++)
+        if (digest_is(&req->key->hash, &keys[i]))
+            return true;
+    return false;
+}
+
+/* What is on its way to a caller who reads slowly goes no further either. */
+static void cut(struct request *req)
+{
+    client_must_close(req->client);
+    if (req->state == REQUEST_SETTLING) {
+        req->record.why = slice_of(cause_row(CAUSE_KEY)->code);
+        reply_break_off(req);
+        return;
+    }
+    (void)request_refuse(req, CAUSE_KEY);
+    request_drive(req);
+}
+
+void requests_cut(struct request_house *house, const struct digest *keys, size_t count)
+{
+    struct request_list *lists = house->lists;
+
+    for (lists->cursor = lists->live.next; lists->cursor != &lists->live;) {
+        struct request *req = lists->cursor;
+        lists->cursor = req->next;
+        if (req->state != REQUEST_REFUSING && is_of(req, keys, count))
+            cut(req);
+    }
+    lists->cursor = NULL;
 }

@@ -12,6 +12,7 @@
 #include "client.h"
 #include "text.h"
 
+struct digest;
 struct fleet;
 struct keyring;
 struct limits;
@@ -20,6 +21,7 @@ struct queue_home;
 struct queues;
 struct request;
 struct snapshot;
+struct tally;
 struct upstream_pool;
 struct wheel;
 
@@ -35,6 +37,8 @@ struct request_house {
     struct snapshot *snapshot; /* current, counted: requests_know() */
     struct fleet *fleet;       /* the same */
     struct keyring *keys;      /* the same */
+    unsigned refuses;          /* an enum cause, why whoever needs a key is refused; CAUSE_NONE: nobody is */
+    struct tally *tally;       /* for the control plane; NULL: there is none */
     unsigned era;              /* how often these have been replaced */
     unsigned users;            /* requests of this era */
     const atomic_bool *is_draining;
@@ -49,6 +53,8 @@ extern const struct client_story request_story;
 bool requests_open(struct request_house *house);
 /* From now on requests begin with these, whose references are taken over; those that have begun keep theirs. */
 void requests_know(struct request_house *house, struct snapshot *snapshot, struct fleet *fleet, struct keyring *keys);
+/* Ends the requests of these keys, whatever they do, with what can still be said. */
+void requests_cut(struct request_house *house, const struct digest *keys, size_t count);
 void requests_release(struct request_house *house);
 /* Frees requests that ended in this turn of the loop. */
 void requests_reap(struct request_house *house);

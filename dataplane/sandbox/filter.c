@@ -50,6 +50,8 @@ static const char *const needed[] = {
     "open", "openat", "close", "read", "readv", "pread64", "write", "writev", "lseek", "stat", "lstat", "fstat",
     "newfstatat", "fstatat64", "statx", "fcntl", "dup", "access", "faccessat", "faccessat2", "getdents64", "readlink",
     "readlinkat", "getcwd", "unlink", "unlinkat", "fsync", "fdatasync",
+    /* and what the control plane says, kept: archives, journals */
+    "pwrite64", "ftruncate", "link", "linkat", "rename", "renameat", "renameat2",
     /* sockets */
     "bind", "connect", "accept", "accept4", "shutdown", "sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg",
     "recvmmsg", "getsockname", "getpeername", "getsockopt", "setsockopt",

@@ -22,6 +22,7 @@
 #include "cidr.h"
 #include "client.h"
 #include "clock.h"
+#include "digest.h"
 #include "keyring.h"
 #include "limit.h"
 #include "log.h"
@@ -36,10 +37,9 @@
 enum { SCRATCH_BYTES = 64 << 10, ACCEPT_BURST = 64, ACCEPT_PAUSE_MS = 100, SAY_FULL_MS = 10000, MAX_LISTENERS = 16 };
 
 struct mail {
-    struct snapshot *snapshot; /* new ones, counted; NULL: as before */
-    struct fleet *fleet;
-    struct keyring *keys;
-    unsigned max_connections;
+    struct worker_news news; /* counted; its snapshot NULL: as before */
+    struct digest *cuts;     /* of all news since the mail was read */
+    size_t cut_count;
     bool looks_again, makes_room, drains, ends_now;
 };
 
@@ -65,6 +65,7 @@ struct worker {
     struct request_house house;
     struct queue_home home;
     bool is_accepting, is_over;
+    _Atomic uint64_t turn;
     char scratch[SCRATCH_BYTES];
 };
 
@@ -284,13 +285,22 @@ static void apply_settings(struct worker *worker)
     };
 }
 
-static void take_snapshot(struct worker *worker, const struct mail *mail)
+static void take_news(struct worker *worker, const struct mail *mail)
 {
-    if (!mail->snapshot)
+    const struct worker_news *news = &mail->news;
+
+    if (!news->snapshot)
         return;
-    requests_know(&worker->house, mail->snapshot, mail->fleet, mail->keys);
-    worker->max_connections = mail->max_connections;
+    requests_know(&worker->house, news->snapshot, news->fleet, news->keys);
+    worker->house.refuses = news->refuses;
+    worker->max_connections = news->max_connections;
     apply_settings(worker);
+    if (mail->cut_count)
+        requests_cut(&worker->house, mail->cuts, mail->cut_count);
+    free(mail->cuts);
+    atomic_store(&worker->turn, news->turn);
+    if (worker->options.on_turn)
+        worker->options.on_turn(worker->options.arg);
 }
 
 /* ---- the loop ---- */
@@ -331,7 +341,7 @@ static void on_wake(struct watch *watch, unsigned what)
     mail = worker->mail;
     worker->mail = (struct mail){ 0 };
     (void)pthread_mutex_unlock(&worker->lock);
-    take_snapshot(worker, &mail);
+    take_news(worker, &mail);
     if (mail.looks_again)
         requests_look_again(&worker->house);
     if (mail.makes_room)
@@ -376,6 +386,9 @@ static void *run(void *arg)
     }
     requests_release(&worker->house);
     clients_release(&worker->house.clients);
+    atomic_store(&worker->turn, UINT64_MAX);
+    if (worker->options.on_turn)
+        worker->options.on_turn(worker->options.arg);
     worker->options.on_done(worker->options.arg);
     arena_thread_stop();
     log_thread_stop();
@@ -403,7 +416,10 @@ static bool make_house(struct worker *worker, const struct worker_options *optio
     house->queues = options->queues;
     house->home = &worker->home;
     worker->home = (struct queue_home){ .ring = ring, .arg = worker };
-    requests_know(house, snapshot_ref(options->snapshot), fleet_ref(options->fleet), keyring_ref(options->keys));
+    requests_know(house, snapshot_ref(options->news.snapshot), fleet_ref(options->news.fleet),
+                  keyring_ref(options->news.keys));
+    house->refuses = options->news.refuses;
+    house->tally = options->tally;
     house->is_draining = options->is_draining;
     house->nudge = options->nudge;
     house->nudge_arg = options->arg;
@@ -423,6 +439,16 @@ static bool make_house(struct worker *worker, const struct worker_options *optio
     return house->metrics && house->pool && clients_open(&house->clients) && requests_open(house);
 }
 
+static void forget_news(struct worker_news *news)
+{
+    if (!news->snapshot)
+        return;
+    (void)snapshot_unref(news->snapshot);
+    (void)fleet_unref(news->fleet);
+    (void)keyring_unref(news->keys);
+    news->snapshot = NULL;
+}
+
 void worker_free(struct worker *worker)
 {
     requests_take_news(&worker->house); /* of those that have ended */
@@ -430,11 +456,8 @@ void worker_free(struct worker *worker)
     (void)snapshot_unref(worker->house.snapshot);
     (void)fleet_unref(worker->house.fleet);
     (void)keyring_unref(worker->house.keys);
-    if (worker->mail.snapshot) {
-        (void)snapshot_unref(worker->mail.snapshot);
-        (void)fleet_unref(worker->mail.fleet);
-        (void)keyring_unref(worker->mail.keys);
-    }
+    forget_news(&worker->mail.news);
+    free(worker->mail.cuts);
     for (size_t i = 0; i < worker->listener_count; i++)
         (void)close(worker->listeners[i].fd);
     loop_close(&worker->loop);
@@ -454,7 +477,8 @@ struct worker *worker_start(const struct worker_options *options)
     }
     worker->options = *options;
     worker->loop.fd = worker->wake_fd = -1;
-    worker->max_connections = options->max_connections;
+    worker->max_connections = options->news.max_connections;
+    atomic_init(&worker->turn, options->news.turn);
     worker->is_accepting = true;
     worker->accept_again.on_due = on_accept_again;
     for (size_t i = 0; i < options->listener_count; i++)
@@ -486,21 +510,42 @@ static void send_mail(struct worker *worker)
     ring(worker);
 }
 
-void worker_update(struct worker *worker, struct snapshot *snapshot, struct fleet *fleet, struct keyring *keys,
-                   unsigned max_connections)
+/* Those of a mail that was not read yet are cut as well. */
+static bool add_cuts(struct mail *mail, const struct digest *cuts, size_t count)
+{
+    struct digest *all;
+
+    if (!count)
+        return true;
+    all = realloc(mail->cuts, (mail->cut_count + count) * sizeof *all);
+    if (!all)
+        return false;
+    memcpy(all + mail->cut_count, cuts, count * sizeof *all);
+    mail->cuts = all;
+    mail->cut_count += count;
+    return true;
+}
+
+bool worker_update(struct worker *worker, const struct worker_news *news)
 {
     struct mail *mail = write_mail(worker);
+    bool is_good = add_cuts(mail, news->cuts, news->cut_count);
 
-    if (mail->snapshot) {
-        (void)snapshot_unref(mail->snapshot);
-        (void)fleet_unref(mail->fleet);
-        (void)keyring_unref(mail->keys);
+    if (is_good) {
+        forget_news(&mail->news);
+        mail->news = *news;
+        mail->news.cuts = NULL;
+        (void)snapshot_ref(news->snapshot);
+        (void)fleet_ref(news->fleet);
+        (void)keyring_ref(news->keys);
     }
-    mail->snapshot = snapshot_ref(snapshot);
-    mail->fleet = fleet_ref(fleet);
-    mail->keys = keyring_ref(keys);
-    mail->max_connections = max_connections;
     send_mail(worker);
+    return is_good;
+}
+
+uint64_t worker_turn(const struct worker *worker)
+{
+    return atomic_load(&worker->turn);
 }
 
 void worker_look_again(struct worker *worker)
