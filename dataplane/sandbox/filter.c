@@ -45,7 +45,7 @@ static const char *const needed[] = {
     "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time", "getrandom",
     /* waiting */
     "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "poll", "ppoll", "select", "pselect6", "eventfd2",
-    "pipe2",
+    "pipe2", "timerfd_create", "timerfd_settime",
     /* files: the configuration, the log, the resolver's, /proc/self */
     "open", "openat", "close", "read", "readv", "pread64", "write", "writev", "lseek", "stat", "lstat", "fstat",
     "newfstatat", "fstatat64", "statx", "fcntl", "dup", "access", "faccessat", "faccessat2", "getdents64", "readlink",
