@@ -230,7 +230,8 @@ def at_once(count, act):
 def test_of_many_at_once_one_wins(control):
     control.good("POST", "/users", {"name": "alice"})
     for version in range(1, 6):
-        answers = at_once(8, lambda number: control.call("PATCH", "/users/alice", {"note": f"{version} by {number}"}, version=f'"{version}"'))
+        answers = at_once(8, lambda number: control.call("PATCH", "/users/alice", {"note": f"{version} by {number}"},
+                                                         version=f'"{version}"'))
         assert sorted(answer.status for answer in answers) == [200] + [409] * 7
     assert control.good("GET", "/users/alice").version == '"6"'
 
@@ -270,10 +271,10 @@ def test_a_list_is_walked_page_by_page_and_a_cursor_is_its_own(control):
     assert len(control.all("/users?limit=7&disabled=true")) == 30
     cursor = control.good("GET", "/users?limit=7")["next_cursor"]
     assert control.call("GET", f"/users?limit=9&cursor={cursor}").status == 200
-    for wrong in (f"/teams?cursor={cursor}", f"/users?disabled=true&cursor={cursor}", f"/users?cursor={cursor[:-2]}", f"/users?cursor=A{cursor}",
-                  "/users?cursor=", "/users?cursor=%00", f"/users?cursor={'A' * 5000}"):
+    for wrong in (f"/teams?cursor={cursor}", f"/users?disabled=true&cursor={cursor}", f"/users?cursor={cursor[:-2]}",
+                  f"/users?cursor=A{cursor}", "/users?cursor=", f"/users?cursor={'A' * 5000}"):
         answer = control.call("GET", wrong)
-        assert answer.status == 400 and answer["errors"][0]["parameter"] == "cursor" or wrong.endswith("%00"), answer
+        assert answer.status == 400 and answer["errors"][0]["parameter"] == "cursor", answer
 
 
 @pytest.mark.parametrize("query,parameter,detail", [
@@ -295,8 +296,8 @@ def test_a_wrong_query_is_named(shared, query, parameter, detail):
 # Bad input ------------------------------------------------------------------------------------------------------
 
 
-NASTY = ["'; DROP TABLE qwen.app_user; --", "\" OR 1=1", "$1", "%s%n", "\\", "a\u0000b", "\u202egnp.exe", "\u2066x\u2069", "\u2028", "\x1b[2J", "é" * 1001,
-         "x" * (1 << 20), "\ud800", "../../etc/passwd", "<script>", "", " "]
+NASTY = ["'; DROP TABLE qwen.app_user; --", "\" OR 1=1", "$1", "%s%n", "\\", "a\u0000b", "\u202egnp.exe", "\u2066x\u2069", "\u2028",
+         "\x1b[2J", "é" * 1001, "x" * (1 << 20), "\ud800", "../../etc/passwd", "<script>", "", " "]
 
 
 def texts(schema, schemas, path=()):
@@ -330,7 +331,8 @@ def test_nothing_that_can_be_written_disturbs_any_text(control, database):
                 for place in texts(content["schema"], schemas) if content else ():
                     for nasty in NASTY:
                         answer = control.call(method.upper(), named, body_with(place, nasty), version="*", connection=wire)
-                        assert answer.status in (400, 404) or (answer.status in (200, 201) and place == ("value",)), (path, place, nasty[:40], answer)
+                        may_be_taken = answer.status in (200, 201) and place == ("value",)
+                        assert answer.status in (400, 404) or may_be_taken, (path, place, nasty[:40], answer)
                         tried += 1
                         taken += answer.status < 300
                 for nasty in NASTY if "{id}" in path and method == "get" and "confirmations" not in path else ():
@@ -380,8 +382,10 @@ def test_answers_have_what_they_are_known_by(shared):
         assert re.fullmatch("[a-z]{24}", made.headers["X-Request-Id"]) and made["request_id"] == made.headers["X-Request-Id"]
         assert made.headers["Content-Type"] == "application/problem+json"
     wait_for(lambda: logged(shared, made.headers["X-Request-Id"], 1), 30)
-    assert re.search(r"^owner 127\.0\.0\.1 \S+Z req=mine-1\.2 key=owner GET /admin/v1/whoami 200 response_time=\d\.\d{3}$", shared.errors, re.M)
-    assert re.search(r"^!127\.0\.0\.1 127\.0\.0\.1 \S+Z req=[a-z]{24} key=- GET /admin/v1/nothing 404 response_time=\S+ why=not_found$", shared.errors, re.M)
+    assert re.search(r"^owner 127\.0\.0\.1 \S+Z req=mine-1\.2 key=owner GET /admin/v1/whoami 200 response_time=\d\.\d{3}$",
+                     shared.errors, re.M)
+    assert re.search(r"^!127\.0\.0\.1 127\.0\.0\.1 \S+Z req=[a-z]{24} key=- GET /admin/v1/nothing 404 response_time=\S+ "
+                     r"why=not_found$", shared.errors, re.M)
 
 
 # Bad HTTP -------------------------------------------------------------------------------------------------------
@@ -399,14 +403,15 @@ def raw(control, *pieces, timeout=30):
     return got
 
 
+POST = b"POST /admin/v1/users HTTP/1.1\r\n"
 GARBAGE = [
-    b"\r\n\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET  /  HTTP/1.1\r\n\r\n",
-    b"GET /admin/v1/whoami HTTP/1.1\r\nNo colon\r\n\r\n", b"GET / HTTP/1.1\r\n folded: first\r\n\r\n", b"\x00" * 4096,
-    b"POST /admin/v1/users HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"POST /admin/v1/users HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
-    b"POST /admin/v1/users HTTP/1.1\r\nContent-Length: 5x\r\n\r\nhello", b"POST /admin/v1/users HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    b"POST /admin/v1/users HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n", b"A" * 20000 + b"\r\n\r\n",
+    b"\r\n\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
+    b"GET  /  HTTP/1.1\r\n\r\n", b"GET /admin/v1/whoami HTTP/1.1\r\nNo colon\r\n\r\n", b"GET / HTTP/1.1\r\n folded: first\r\n\r\n",
+    b"\x00" * 4096, POST + b"Content-Length: -1\r\n\r\n", POST + b"Content-Length: 99999999999999999999\r\n\r\n",
+    POST + b"Content-Length: 5x\r\n\r\nhello", POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n", b"A" * 20000 + b"\r\n\r\n",
     b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 5000 + b"\r\n",
-    b"POST /admin/v1/users HTTP/1.1\r\nExpect: a miracle\r\nContent-Length: 2\r\n\r\n{}",
+    POST + b"Expect: a miracle\r\nContent-Length: 2\r\n\r\n{}",
 ]
 
 
@@ -427,8 +432,9 @@ HEAD = b"POST /admin/v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/j
 
 
 @pytest.mark.parametrize("fields", [
-    b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", b"Host: y\r\nContent-Length: 2\r\n\r\n{}",
-    b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b"Transfer-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    b"Host: y\r\nContent-Length: 2\r\n\r\n{}", b"Transfer-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\nContent-Length: 2\r\n\r\n{}",
 ])
 def test_what_could_be_read_in_two_ways_is_refused_and_closed(shared, fields):
@@ -620,7 +626,8 @@ def test_of_two_control_planes_one_leads_and_the_other_says_so(control, database
             assert status["state"] == "follows" and str(control.port) in status["holder"]
             control.good("POST", "/users", {"name": "alice"})
             assert second.good("GET", "/users/alice")["name"] == "alice"
-            for method, path, body in (("POST", "/users", {"name": "bob"}), ("PATCH", "/users/alice", {"weight": 2}), ("DELETE", "/users/alice", None)):
+            for method, path, body in (("POST", "/users", {"name": "bob"}), ("PATCH", "/users/alice", {"weight": 2}),
+                                       ("DELETE", "/users/alice", None)):
                 refused = second.call(method, path, body, version="*")
                 assert (refused.status, refused["code"]) == (503, "not_leader") and str(control.port) in refused["detail"]
             control.stop()
