@@ -109,3 +109,30 @@ TEST(the_id_of_a_model_is_its_normalised_name)
         CHECK_STR(text_string(&out), out.len, rows[i].out);
     }
 }
+
+TEST(a_name_of_any_length_is_normalised_where_it_lies)
+{
+    for (unsigned len = 1; len <= 248; len++) {
+        struct text body, out, wanted, why, pointer;
+        text_init(&body, 4096);
+        text_init(&out, 4096);
+        text_init(&wanted, 4096);
+        text_init(&why, 512);
+        text_init(&pointer, 512);
+        text_add_literal(&body, "{\"name\":\"");
+        text_add_literal(&wanted, "{\"name\":\"");
+        for (unsigned i = 0; i < len; i++) {
+            text_add_char(&body, 'M');
+            text_add_char(&wanted, 'm');
+        }
+        text_add_literal(&body, "\"}");
+        text_add_literal(&wanted, ":latest\"}");
+        CHECK_EQ(account_prepare("model_create", text_slice(&body), &out, &why, &pointer), ERR_OK);
+        CHECK_STR(text_string(&out), out.len, text_string(&wanted));
+        text_release(&body);
+        text_release(&out);
+        text_release(&wanted);
+        text_release(&why);
+        text_release(&pointer);
+    }
+}
