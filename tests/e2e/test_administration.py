@@ -668,7 +668,7 @@ MANY = """
     INSERT INTO api_key (user_id, name, hash, prefix, state, revoked_at, expires_at, created_at)
         SELECT u.id, 'k' || i / {users}, sha256(convert_to('s' || i, 'UTF8')), 'p' || lpad(i::text, 9, '0'),
                CASE WHEN i % 400 = 7 THEN 'revoked' ELSE 'active' END, CASE WHEN i % 400 = 7 THEN now() END,
-               CASE WHEN i % 10 = 3 THEN now() + i * interval '1 s' - interval '{keys} s' * 0.2 END,
+               CASE WHEN i % 10 = 3 THEN now() + (i - {keys} * 0.2) * interval '1 hour' END,
                    now() - interval '1 day' + i % 1000 * interval '1 ms'
         FROM generate_series(1, {keys}) AS i JOIN app_user AS u ON u.name = 'u' || (1 + i % {users});
     INSERT INTO audit_log (actor, action, noun, object_id) SELECT 'a' || i % 250, CASE WHEN i % 100 = 0 THEN 'xy' ELSE 'x' END, 'key',
