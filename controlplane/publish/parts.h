@@ -51,7 +51,6 @@ struct building {
     struct spool spool;
     struct digest_run sum;
     struct text piece;
-    char behind[37]; /* the id of the last key; a uuid with its NUL */
     int64_t began_ms;
     int64_t not_before_ms; /* after one that came to nothing */
     bool is_wanted;

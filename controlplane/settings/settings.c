@@ -168,7 +168,7 @@ static const struct conf_row rows[] = {
           "that speaks TLS with them" },
     { "link_max_connections", CONF_COUNT, SETTING(link_max_connections), "16384", 16, 1000000,
       .help = "connections there at a time" },
-    { "link_heartbeat", CONF_MS, SETTING(link_heartbeat_ms), "1s", 100 * MS, 60 * SECOND,
+    { "link_heartbeat", CONF_MS, SETTING(link_heartbeat_ms), "1400ms", 100 * MS, 60 * SECOND,
       .help = "how often a gateway that has nothing to say shows that it is there" },
     { "link_max_wait", CONF_MS, SETTING(link_max_wait_ms), "60s", SECOND, HOUR,
       .help = "how long a gateway's question for news is held back at most" },

@@ -88,6 +88,7 @@ static const struct option {
     { "spool_slack", OPTION_U64, &publish_options.spool_slack },
     { "listen", OPTION_TEXT, &roster_options.listen },
     { "software", OPTION_TEXT, &roster_options.software },
+    { "heartbeat_ms", OPTION_U32, &roster_options.heartbeat_ms },
     { "gather_ms", OPTION_I64, &roster_options.gather_ms },
     { "gather_max_ms", OPTION_I64, &roster_options.gather_max_ms },
     { "persist_ms", OPTION_I64, &roster_options.persist_ms },

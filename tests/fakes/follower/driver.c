@@ -411,7 +411,7 @@ static void load(struct gateway *gateway, const json_t *line)
                                      .users = user_loads,
                                      .user_count = json_array_size(users) };
     if (link_client_ask(gateway->link, &message, on_commands, gateway) != ERR_OK)
-        fail(gateway, "cannot ask");
+        put(json_pack("{s:s, s:n}", "id", gateway->id, "counted"));
     arena_release(&arena);
 }
 
