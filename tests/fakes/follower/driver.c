@@ -2,16 +2,16 @@
  * follower-driver: gateways' ends of the link behind a pipe, for tests: they follow as a gateway does, and show what
  * they hold. A line of JSON in is something to do, a line out is news or an answer.
  *
- *   {"do": "open", "id": "a", "name": "gw1", "urls": ["tcp://…"], "key": "FILE", "secret": "qen_…", "max_staleness_s":
- * 60}
- *   {"do": "mode", "id": "a", "apply": true | false | "why not"}    false: it takes, and does not apply
- *   {"do": "load", "id": "a", "sequence": 1, "running": 2, "waiting": 3, "models": [{"model", "running", "requests",
- *       "prompt_tokens", "completion_tokens", "first_token_us": […]}], "users": [{"user", "requests",
- * "completion_tokens"}]}
+ *   {"do": "open", "id": "a", "name": "gw1", "urls": ["tcp://…"], "key": "FILE"}      may be: "secret",
+ * "max_staleness_s", "minor": of its version
+ *   {"do": "mode", "id": "a", "apply": true | false | "why not"}                      false: it takes, but does not
+ * apply
+ *   {"do": "load", "id": "a", "sequence": 1, "running": 2, "waiting": 3,              of each: "running", "requests",
+ *       "models": [{"model": "m"}], "users": [{"user": "u"}]}                         "first_token_us": […] …
  *   {"do": "state", "id": "a"}   {"do": "resync", "id": "a", "have": 7}   {"do": "close", "id": "a"}
  *
- *   {"id": "a", "up": true}   {"id": "a", "down": "removed", "why": "…"}   {"id": "a", "have": 7, "pieces": 2,
- * "deltas": 3}
+ *   {"id": "a", "up": true}   {"id": "a", "down": "removed", "why": "…"}
+ *   {"id": "a", "have": 7, "pieces": 2, "deltas": 3}
  */
 #include <event2/event.h>
 #include <jansson.h>
@@ -433,7 +433,8 @@ static void gateway_close(struct gateway *gateway)
 static void gateway_open(const char *id, const json_t *line)
 {
     static const struct link_client_events events = { on_up, on_down };
-    static const struct qw_version version = { 0, 2, 0 };
+    const json_t *minor = json_object_get(line, "minor");
+    const struct qw_version version = { 0, minor ? (uint32_t)json_integer_value(minor) : 2, 0 };
     static const struct slice features[] = { { "cut", 3 } };
     struct gateway *gateway = calloc(1, sizeof *gateway);
     const json_t *urls = json_object_get(line, "urls"), *secret = json_object_get(line, "secret");
