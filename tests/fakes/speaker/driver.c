@@ -213,42 +213,51 @@ static void answer_update(struct link_ask *ask, const struct qw_update *update)
     link_ask_answer(ask, &message);
 }
 
-/* Piece number `index` of what there is; pieces end between two changes. */
-static void answer_piece(struct link_ask *ask, uint32_t index)
-{
-    struct text piece, all;
-    struct digest_run run;
+/* What there is, packed once a version: pieces end between two changes. */
+static struct {
+    struct text all;
+    size_t *starts; /* of pieces; one more than there are */
+    uint32_t count;
     struct digest sum;
-    uint32_t at = 0;
-    size_t start = 0, i;
+} packed;
+
+static void pack_whole(void)
+{
+    struct digest_run run;
+    size_t i;
     json_t *change;
 
-    text_init(&piece, SIZE_MAX / 4);
-    text_init(&all, SIZE_MAX / 4);
-    digest_begin(&run);
+    text_release(&packed.all);
+    text_init(&packed.all, SIZE_MAX / 4);
+    free(packed.starts);
+    packed.starts = calloc(json_array_size(whole) + 2, sizeof *packed.starts);
+    packed.count = 0;
     json_array_foreach(whole, i, change)
     {
-        size_t before = all.len;
-        pack_one(change, &all);
-        if (before > start && all.len - start > manner.chunk_bytes) {
-            at++;
-            start = before;
-        }
-        if (at == index)
-            text_add(&piece, all.at + before, all.len - before);
+        size_t before = packed.all.len;
+        pack_one(change, &packed.all);
+        if (before > packed.starts[packed.count] && packed.all.len - packed.starts[packed.count] > manner.chunk_bytes)
+            packed.starts[++packed.count] = before;
     }
-    digest_add(&run, text_slice(&all));
-    digest_end(&run, &sum);
+    packed.starts[++packed.count] = packed.all.len;
+    digest_begin(&run);
+    digest_add(&run, text_slice(&packed.all));
+    digest_end(&run, &packed.sum);
+}
+
+static void answer_piece(struct link_ask *ask, uint32_t index)
+{
+    const struct qw_chunk chunk = { index < packed.count ? index : 0, packed.count };
+    size_t start = packed.starts[chunk.index];
+    struct digest sum = packed.sum;
+    struct qw_update update = { .to = version,
+                                .changes = { packed.all.at + start, packed.starts[chunk.index + 1] - start },
+                                .chunk = &chunk };
+
     sum.bytes[0] ^= manner.corrupts_sum;
-    {
-        const struct qw_chunk chunk = { index <= at ? index : 0, at + 1 };
-        struct qw_update update = { .to = version, .changes = text_slice(&piece), .chunk = &chunk };
-        if (chunk.index == at)
-            update.checksum = (struct slice){ (const char *)sum.bytes, sizeof sum.bytes };
-        answer_update(ask, &update);
-    }
-    text_release(&piece);
-    text_release(&all);
+    if (chunk.index + 1 == chunk.count)
+        update.checksum = (struct slice){ (const char *)sum.bytes, sizeof sum.bytes };
+    answer_update(ask, &update);
 }
 
 /* False: no delta leads on from there. */
@@ -504,6 +513,7 @@ static void publish(const json_t *order)
         delta_count = 0;
     json_decref(whole);
     whole = json_incref(json_object_get(order, "whole"));
+    pack_whole();
     version = delta->to;
     if (!manner.is_silent)
         release_parked(false);
@@ -563,9 +573,9 @@ static void obey(const json_t *order)
 
 int main(void)
 {
-    static char line[64 << 20];
+    static char line[512 << 20];
     struct pollfd polls[2] = { { STDIN_FILENO, POLLIN, 0 } };
-    size_t have = 0;
+    size_t have = 0, seen = 0;
 
     whole = json_array();
     start();
@@ -585,18 +595,22 @@ int main(void)
         if (got <= 0)
             break;
         have += (size_t)got;
-        while ((end = memchr(line, '\n', have))) {
+        while ((end = memchr(line + seen, '\n', have - seen))) {
             json_t *order = json_loadb(line, (size_t)(end - line), 0, NULL);
             if (order)
                 obey(order);
             json_decref(order);
             have -= (size_t)(end + 1 - line);
             memmove(line, end + 1, have);
+            seen = 0;
         }
+        seen = have;
     }
     stop();
     for (unsigned i = 0; i < delta_count; i++)
         text_release(&deltas[i].packed);
     json_decref(whole);
+    text_release(&packed.all);
+    free(packed.starts);
     return 0;
 }
