@@ -208,10 +208,16 @@ static enum ending show_page(struct session *session, const struct noun *noun, s
     if (ending != END_DONE)
         return ending;
     rows = json_object_get(answer.body, "data");
-    for (size_t i = 0; i < json_array_size(rows) && ending == END_DONE && paging->left;
-         i++, paging->left--, paging->shown++)
-        if (listing_add(listing, json_array_get(rows, i)) != ERR_OK)
+    for (size_t i = 0; i < json_array_size(rows) && ending == END_DONE && paging->left; i++) {
+        json_t *row = json_array_get(rows, i);
+
+        if (noun->prepare && session->output.format == OUTPUT_TABLE)
+            noun->prepare(row);
+        if (listing_add(listing, row) != ERR_OK)
             ending = END_REFUSED;
+        paging->left--;
+        paging->shown++;
+    }
     free(paging->cursor);
     paging->cursor = NULL;
     if (json_is_string(json_object_get(answer.body, "next_cursor")))
@@ -326,31 +332,41 @@ static void tell_pending(const json_t *confirmations)
     }
 }
 
+static int by_name(const void *one, const void *other)
+{
+    return strcmp(*(const char *const *)one, *(const char *const *)other);
+}
+
 static void tell_confirmed(const struct session *session, const json_t *confirmations, const char *done,
                            int64_t took_ms)
 {
     const json_t *confirmed = json_object_get(confirmations, "confirmed");
     size_t count = json_array_size(confirmed), i;
-    struct text names;
+    const char **names = calloc(count + 1, sizeof *names);
+    struct text words;
     json_t *each;
 
-    if (!count) {
-        tell(&session->output, "%s; no gateway is live", done);
+    if (!count || !names) {
+        free(names);
+        tell(&session->output, "%s%s", done, count ? "" : "; no gateway is live");
         return;
     }
-    text_init(&names, WHY_BYTES);
     json_array_foreach(confirmed, i, each)
     {
         const char *name = json_string_value(json_object_get(each, "name"));
 
-        if (i < SHOWN_NAMES)
-            text_printf(&names, "%s%s", i ? ", " : "", name ? name : "?");
+        names[i] = name ? name : "?";
     }
+    qsort(names, count, sizeof *names, by_name);
+    text_init(&words, WHY_BYTES);
+    for (i = 0; i < count && i < SHOWN_NAMES; i++)
+        text_printf(&words, "%s%s", i ? ", " : "", names[i]);
     if (count > SHOWN_NAMES)
-        text_printf(&names, " and %zu more", count - SHOWN_NAMES);
+        text_printf(&words, " and %zu more", count - SHOWN_NAMES);
     tell(&session->output, "%s; confirmed by %zu gateway%s after %lld ms: %s", done, count, count == 1 ? "" : "s",
-         (long long)took_ms, text_string(&names));
-    text_release(&names);
+         (long long)took_ms, text_string(&words));
+    text_release(&words);
+    free(names);
 }
 
 /* The state of a version, asked until those who are heard of have it. NULL: it cannot be asked. */
@@ -506,7 +522,7 @@ enum ending cmd_create(struct session *session, const struct noun *noun, json_t 
     body = body ? body : cmd_body(session);
     if (session->call.argument && !json_object_get(body, noun->name_field))
         (void)json_object_set_new(body, noun->name_field, json_string(session->call.argument));
-    ending = send(session, noun, "POST", NULL, body, "was made");
+    ending = send(session, noun, "POST", NULL, body, noun->made ? noun->made : "was made");
     json_decref(body);
     return ending;
 }
@@ -516,10 +532,9 @@ enum ending cmd_update(struct session *session, const struct noun *noun, json_t 
     enum ending ending = END_USAGE;
     const char *done = "was changed";
 
-    if (body)
+    body = body ? body : cmd_body(session);
+    if (json_object_get(body, "disabled"))
         done = json_is_true(json_object_get(body, "disabled")) ? "is disabled" : "is enabled";
-    else
-        body = cmd_body(session);
     if (json_object_size(body) == 0)
         complain("what is to change? --help names what can");
     else

@@ -23,10 +23,13 @@ struct noun {
     const char *name_field; /* what it goes by: "name", "cidr" */
     const struct column *columns;
     size_t count;
+    const char *made;             /* what is said of a new one; NULL: "was made" */
+    void (*prepare)(json_t *row); /* makes a row more readable, for tables; may be NULL */
 };
-#define NOUN(name, path, name_field, columns)                                        \
-    {                                                                                \
-        (name), (path), (name_field), (columns), sizeof(columns) / sizeof *(columns) \
+#define NOUN(noun, where, goes_by, table, ...)                                        \
+    {                                                                                 \
+        .name = (noun), .path = (where), .name_field = (goes_by), .columns = (table), \
+        .count = sizeof(table) / sizeof *(table), __VA_ARGS__                         \
     }
 
 #define ACTION(id) enum ending id(struct session *session);

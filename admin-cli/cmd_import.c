@@ -454,9 +454,10 @@ static enum ending write_secrets(struct import *import, const char *out)
 
 /* Sending -------------------------------------------------------------------------------------------------------- */
 
-/* "/keys/17/rpm" is line 19's. */
-static void name_lines(const struct import *import, const json_t *errors)
+/* "/keys/17/rpm" is line 19's. False: no line is named. */
+static bool name_lines(const struct import *import, const json_t *errors)
 {
+    bool has_named = false;
     size_t i;
     json_t *each;
 
@@ -474,7 +475,9 @@ static void name_lines(const struct import *import, const json_t *errors)
             continue;
         complain("%s:%u: %s%s%s", import->file, import->lines[at], *end == '/' ? end + 1 : "", *end == '/' ? ": " : "",
                  detail ? detail : "refused");
+        has_named = true;
     }
+    return has_named;
 }
 
 static void on_tick(void *arg)
@@ -506,11 +509,10 @@ static enum ending send_keys(struct import *import, struct answer *ret_answer)
         ret_answer, &why);
     progress_end(&progress);
     if (err != ERR_OK) {
-        complain("%s", text_string(&why));
-        if (err == ERR_REFUSED) {
-            name_lines(import, json_object_get(ret_answer->body, "errors"));
+        if (err != ERR_REFUSED || !name_lines(import, json_object_get(ret_answer->body, "errors")))
+            complain("%s", text_string(&why));
+        if (err == ERR_REFUSED)
             complain("nothing was done");
-        }
         answer_release(ret_answer);
     }
     text_release(&why);

@@ -51,11 +51,17 @@ enum ending key_create(struct session *session)
     struct text words, name;
     struct answer answer;
     enum ending ending, confirmed = END_DONE;
+    const struct ask ask = {
+        .method = "POST",
+        .path = key_noun.path,
+        .body = slice_of(dumped),
+        .is_keyed = true,
+        .hint_at = "/user",
+        .hint = "--create-user makes it",
+    };
 
     json_decref(body);
-    ending = cmd_ask(
-        session, &(struct ask){ .method = "POST", .path = key_noun.path, .body = slice_of(dumped), .is_keyed = true },
-        &answer);
+    ending = cmd_ask(session, &ask, &answer);
     free(dumped);
     if (ending != END_DONE)
         return ending;

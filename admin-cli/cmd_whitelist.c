@@ -6,7 +6,7 @@ static const struct column columns[] = {
     { NULL, "version", CELL_NUMBER, 0, NULL },  { "CREATED", "created_at", CELL_TIME, 2, NULL },
     { NULL, "updated_at", CELL_TIME, 0, NULL },
 };
-static const struct noun range = NOUN("range", "/admin/v1/whitelist", "cidr", columns);
+static const struct noun range = NOUN("range", "/admin/v1/whitelist", "cidr", columns, .made = "was added");
 
 enum ending whitelist_add(struct session *session)
 {

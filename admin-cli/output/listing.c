@@ -392,10 +392,13 @@ static enum err print_fields(struct output *output, const struct column *columns
         if (strlen(columns[i].field) > widest)
             widest = strlen(columns[i].field);
     for (size_t i = 0; i < count; i++) {
+        struct column column = columns[i];
         const char *colour = NULL;
 
         text_clear_wiped(&cell);
-        cell_add(&columns[i], object, true, &cell);
+        if (column.cell == CELL_TIME)
+            column.cell = CELL_TEXT; /* to the second */
+        cell_add(&column, object, true, &cell);
         if (!cell.len)
             continue;
         if (output->has_colour && columns[i].cell == CELL_STATE)

@@ -416,7 +416,7 @@ static enum err send_once(struct remote *remote, const struct ask *ask, const ch
         say_failure(remote, ask, &sending, result, why);
         *ret_again = !is_for_good(result) && may_be_sent_again(ask, result);
     } else {
-        err = problem_read(text_slice(&sending.body), sending.is_json, answer, why);
+        err = problem_read(ask, text_slice(&sending.body), sending.is_json, answer, why);
         if (err == ERR_BAD) {
             say_strange(remote, (unsigned)status, why);
             err = ERR_GONE;

@@ -36,6 +36,8 @@ struct ask {
     const char *if_match;
     bool is_keyed;        /* carries an Idempotency-Key, so that it may be sent again */
     int64_t more_time_ms; /* the server was asked to wait for this long */
+    const char *hint_at,
+        *hint; /* what to do when this place in the body (a JSON pointer) is wrong; NULL: nothing is known */
 };
 
 struct answer {

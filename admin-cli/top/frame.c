@@ -1,5 +1,6 @@
 /* The picture: a head of three lines, then gateways, models and users, each with as many lines as there is room for. */
 #include <jansson.h>
+#include <stdlib.h>
 
 #include "clock.h"
 #include "output.h"
@@ -448,13 +449,38 @@ static void add_head(struct frame *frame)
     text_release(&safe);
 }
 
+static int by_name(const void *one, const void *other)
+{
+    const char *name = json_string_value(json_object_get(*(json_t *const *)one, "name"));
+    const char *other_name = json_string_value(json_object_get(*(json_t *const *)other, "name"));
+
+    return strcmp(name ? name : "", other_name ? other_name : "");
+}
+
+/* The same rows, each where it stood the last time. NULL: there are none, or no memory. */
+static json_t *sorted(const json_t *rows)
+{
+    size_t count = json_array_size(rows);
+    json_t **each = calloc(count + 1, sizeof(json_t *));
+    json_t *again = each ? json_array() : NULL;
+
+    for (size_t i = 0; each && i < count; i++)
+        each[i] = json_array_get(rows, i);
+    if (each)
+        qsort(each, count, sizeof(json_t *), by_name);
+    for (size_t i = 0; again && i < count; i++)
+        (void)json_array_append(again, each[i]);
+    free(each);
+    return again;
+}
+
 void top_add_frame(const struct top_view *view, struct text *out)
 {
+    json_t *gateways = sorted(json_object_get(view->load, "gateways"));
     struct top_view sane = *view;
     struct frame frame = { .view = &sane, .out = out };
     struct table tables[TABLES] = {
-        { "gateways", gateway_parts, sizeof gateway_parts / sizeof *gateway_parts,
-          json_object_get(view->load, "gateways"), 0 },
+        { "gateways", gateway_parts, sizeof gateway_parts / sizeof *gateway_parts, gateways, 0 },
         { "models", model_parts, sizeof model_parts / sizeof *model_parts, json_object_get(view->load, "models"), 0 },
         { "users", user_parts, sizeof user_parts / sizeof *user_parts, json_object_get(view->load, "users"), 0 },
     };
@@ -464,12 +490,11 @@ void top_add_frame(const struct top_view *view, struct text *out)
     if (sane.height < MIN_HEIGHT)
         sane.height = MIN_HEIGHT;
     add_head(&frame);
-    if (!view->load)
-        return;
     share(tables, sane.height - HEAD_LINES - 1);
-    for (unsigned i = 0; i < TABLES; i++) {
+    for (unsigned i = 0; view->load && i < TABLES; i++) {
         if (tables[i].shown)
             add_line(&frame, NULL, SLICE(""));
         add_table(&frame, &tables[i]);
     }
+    json_decref(gateways);
 }

@@ -334,7 +334,7 @@ def test_no_format_lets_escapes_through(server, arguments):
 def test_a_refusal_cannot_write_to_the_terminal(server):
     server.on("GET", "/admin/v1/keys", problem(400, "bad_value", f"/user {HOSTILE}", [{"pointer": HOSTILE, "detail": HOSTILE + "!"}] * 9))
     done = server.command("key", "list")
-    said(done, 1, "user x\\x1b]0;own\\x07")
+    said(done, 1, "user: x\\x1b]0;own\\x07")
 
 
 def test_a_mebibyte_of_a_name_is_no_problem(server):
@@ -466,7 +466,8 @@ def test_a_refused_import_names_its_lines_and_leaves_no_file(server, folder):
     server.on("POST", "/admin/v1/keys/import", problem(400, "bad_value", "/keys/1/user there is no such user",
                                                        [{"pointer": "/keys/1/user", "detail": "there is no such user"}]))
     path, out = sheet(folder, TWO), f"{folder}/secrets.csv"
-    said(server.command("key", "import", path, "--out", out), 1, f"{path}:3: user: there is no such user", "nothing was done")
+    done = server.command("key", "import", path, "--out", out)
+    assert (done.returncode, done.stderr) == (1, f"qwadm: {path}:3: user: there is no such user\nqwadm: nothing was done\n")
     assert not os.path.exists(out)
 
 
