@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-from processes import BIN, environment, spawn
+from processes import BIN, environment, free_port, spawn
 
 SECRET = "qen_" + "a" * 43
 DRAIN, UNDRAIN, RESYNC, UNKNOWN = 2, 3, 4, 99
@@ -34,7 +34,7 @@ class Speaker:
         self.events = []
         self.news = threading.Condition()
         self.done = queue.Queue()
-        self.process = spawn([BIN / "speaker-driver"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = spawn([BIN / "speaker-driver", f"tcp://127.0.0.1:{free_port()}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              env=environment({"ASAN_OPTIONS": environment()["ASAN_OPTIONS"] + ":detect_leaks=0"}))
         threading.Thread(target=self._read, daemon=True).start()
         self.url = self.wait(event="listens")["url"]

@@ -571,12 +571,14 @@ static void obey(const json_t *order)
     tell(json_pack("{s:s,s:s,s:s}", "event", "done", "do", what, "url", url));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static char line[512 << 20];
     struct pollfd polls[2] = { { STDIN_FILENO, POLLIN, 0 } };
     size_t have = 0, seen = 0;
 
+    if (argc > 1)
+        (void)snprintf(url, sizeof url, "%s", argv[1]); /* a port that nobody else is given while we do not listen */
     whole = json_array();
     start();
     tell(json_pack("{s:s,s:s}", "event", "listens", "url", url));
