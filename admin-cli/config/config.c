@@ -335,6 +335,7 @@ static enum err write_settings(struct config *config, const char *token, struct 
     own.allow_plain_http = config->allow_plain_http;
     text_add_literal(out, "# Written by `qwadm login`. Only its owner may read this file: it holds a token.\n");
     for (unsigned i = 0; i < ROWS; i++) {
+        const char *words = NULL;
         bool is_ours = is_row(&rows[i], "server") || is_row(&rows[i], "token");
 
         is_ours |= is_row(&rows[i], "ca_file") && own.ca_file;
@@ -342,8 +343,9 @@ static enum err write_settings(struct config *config, const char *token, struct 
         if (is_row(&rows[i], "token_file") || (!is_ours && !lines[i]))
             continue;
         text_printf(out, "%s: ", rows[i].key);
+        memcpy(&words, (const char *)&own + rows[i].offset, rows[i].type == CONF_STRING ? sizeof words : 0);
         if (rows[i].type == CONF_STRING)
-            add_yaml_string(out, *(const char **)((char *)&own + rows[i].offset));
+            add_yaml_string(out, words);
         else
             conf_add_value(&rows[i], (const char *)&own + rows[i].offset, out);
         text_add_char(out, '\n');

@@ -29,14 +29,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             csv_add_cell(&out, record.cells[i]);
         }
         csv_add_end(&out);
+        if (out.len >= 3 && memcmp(out.at, "\xef\xbb\xbf", 3) == 0)
+            continue; /* the first cell begins as a mark does */
         csv_open(&again, text_slice(&out));
         if (!csv_next(&again, &second)) {
             assert(record.count == 1 && record.cells[0].len == 0); /* a line with nothing on it */
             continue;
         }
         assert(!second.why);
-        if (out.len >= 3 && memcmp(out.at, "\xef\xbb\xbf", 3) == 0)
-            continue; /* the first cell begins as a mark does */
         assert(second.count == record.count);
         for (unsigned i = 0; i < record.count; i++) {
             struct slice cell = second.cells[i];

@@ -147,8 +147,7 @@ TEST(a_strange_answer_is_shown_as_far_as_it_goes)
         "{}",
         "{'gateways':{},'models':7,'users':null}",
         "{'gateways':[{}],'models':[{'model':7,'first_token_ms':[]}],'users':['x']}",
-        "{'gateways':[{'name':'a','running':-5,'waiting':1e300,'heard_ms_ago':'x','backends':[null,{}]}],'models':[],'"
-        "users':[]}",
+        "{'gateways':[{'name':'a','running':-5,'waiting':1e300,'heard_ms_ago':'x','backends':[null,{}]}],'models':[]}",
     };
 
     for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {
