@@ -27,7 +27,7 @@ enum ending cmd_ask(struct session *session, const struct ask *ask, struct answe
     enum err err;
 
     text_init(&why, WHY_BYTES);
-    progress_begin(&progress, &session->output, "waiting for the server", 0);
+    progress_begin(&progress, &session->output, session->waits_for ? session->waits_for : "waiting for the server", 0);
     remote_wait_with(session->remote, &(struct remote_waiting){ .fd = -1, .on_tick = on_tick, .arg = &progress });
     err = remote_ask(session->remote, ask, ret_answer, &why);
     progress_end(&progress);
@@ -402,7 +402,9 @@ enum ending cmd_confirm(struct session *session, struct answer *answer, int64_t 
         tell(&session->output, "%s", done);
         return END_DONE;
     }
+    session->waits_for = "waiting for the gateways";
     confirmations = ask_confirmations(session, answer->config_version, clock_ms() + wait_ms);
+    session->waits_for = NULL;
     took_ms = clock_ms() - begun_ms;
     if (!confirmations) {
         complain("%s, but whether the gateways know it could not be asked", done);
@@ -459,7 +461,7 @@ enum ending cmd_take_away(struct session *session, const struct ask *ask, struct
     enum err err;
 
     text_init(&why, WHY_BYTES);
-    progress_begin(&progress, &session->output, "waiting for the server", 0);
+    progress_begin(&progress, &session->output, session->waits_for ? session->waits_for : "waiting for the server", 0);
     remote_wait_with(session->remote, &(struct remote_waiting){ .fd = -1, .on_tick = on_tick, .arg = &progress });
     err = remote_ask(session->remote, ask, ret_answer, &why);
     progress_end(&progress);

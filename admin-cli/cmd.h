@@ -15,6 +15,7 @@ struct session {
     struct config config;
     struct output output;
     struct remote *remote;
+    const char *waits_for; /* what a bar says; NULL: the server */
 };
 
 struct noun {

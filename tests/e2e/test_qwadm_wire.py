@@ -365,6 +365,15 @@ def test_a_bar_comes_after_a_second_and_goes_again(server, terminal):
     assert b"\r\x1b[K" in shown.output.split(b"waiting for the server")[-1] and b"laptop" in shown.output
 
 
+def test_a_bar_says_that_gateways_are_waited_for(revoking, terminal):
+    revoking.on("GET", "/admin/v1/confirmations/8", Answer(200, {"version": 8, "confirmed": [], "pending": []},
+                                                           before=lambda: revoking.hold.wait(20)))
+    shown = terminal(revoking, *REVOKE)
+    shown.wait_for("waiting for the gateways, 1 s")
+    revoking.hold.set()
+    assert shown.end() == 0 and b"is revoked; no gateway is live" in shown.output
+
+
 def test_a_full_disk_is_said(server):
     server.on("GET", "/admin/v1/keys", Answer(200, {"data": [KEY], "next_cursor": None}))
     done = server.command("-q", "key", "list", stdin="")
