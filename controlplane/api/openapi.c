@@ -2,6 +2,7 @@
  * The OpenAPI 3.1 document, made of the tables of nouns and routes. What it says of bodies, parameters and answers is
  * what form.c and query.c hold; tests/e2e/test_openapi.py has schemathesis try the one against the other.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -38,7 +39,7 @@ static json_t *typed(const char *type)
 
 static json_t *ref(const char *name, const char *suffix)
 {
-    char path[NAME_BYTES];
+    char path[2 * NAME_BYTES];
 
     (void)snprintf(path, sizeof path, "#/components/schemas/%s%s", name, suffix);
     return say(json_object(), "$ref", path);
@@ -290,10 +291,11 @@ static json_t *parameter(const char *in, const char *name, bool is_required, con
 
 static const struct field *key_field(const struct noun *noun)
 {
-    for (size_t i = 0; i < noun->field_count; i++)
-        if (strcmp(noun->fields[i].name, noun->key) == 0)
-            return &noun->fields[i];
-    return NULL;
+    const struct field *field = noun->fields;
+
+    for (; strcmp(field->name, noun->key) != 0; field++)
+        assert(field + 1 < noun->fields + noun->field_count);
+    return field;
 }
 
 static json_t *id_schema(const struct route *route)
