@@ -53,7 +53,7 @@ def merged(config, changes):
 
 class Gateway:
     def __init__(self, folder, fake_url, environment_extra=None, arguments=(), preexec=None, pass_fds=(),
-                 shell_wrap=None, is_ready_wanted=True, program=PROGRAM, **changes):
+                 shell_wrap=None, is_ready_wanted=True, program=PROGRAM, is_started=True, **changes):
         self.folder = pathlib.Path(folder)
         self.program = program
         self.config_path = self.folder / "config.yaml"
@@ -68,22 +68,29 @@ class Gateway:
         self.shell_wrap = shell_wrap
         self.config = merged(defaults(fake_url, folder), changes)
         self.is_port_ours = self.config["listen"] is None
-        self.start(is_ready_wanted)
+        if is_started:
+            self.start(is_ready_wanted)
+        else:
+            self.take_port()
+            self.write_config()
 
     # Start ------------------------------------------------------------------------------------------------
 
     def start(self, is_ready_wanted=True):
         for _ in range(5):
-            if self.is_port_ours:
-                self.port = free_port()
-                self.config["listen"] = f"127.0.0.1:{self.port}"
-            elif not self.config["listen"].startswith("unix:"):
-                self.port = int(self.config["listen"].rpartition(":")[2])
+            self.take_port()
             self.write_config()
             self.spawn()
             if self.wait_until_up(is_ready_wanted):
                 return
         raise AssertionError(f"no port was free: {self.errors}")
+
+    def take_port(self):
+        if self.is_port_ours:
+            self.port = free_port()
+            self.config["listen"] = f"127.0.0.1:{self.port}"
+        elif not self.config["listen"].startswith("unix:"):
+            self.port = int(self.config["listen"].rpartition(":")[2])
 
     def write_config(self, **changes):
         self.config = merged(self.config, changes)

@@ -3,6 +3,7 @@ A PostgreSQL of the tests' own: a cluster in a temporary folder, on a unix socke
 (PostgreSQL refuses to run as root). One a worker; each test gets a database, and may stop, freeze or kill the server.
 """
 
+import contextlib
 import glob
 import os
 import pathlib
@@ -44,7 +45,8 @@ def someone_else():
 
 
 class Cluster:
-    def __init__(self, folder):
+    def __init__(self, folder, **settings):
+        self.settings = {**SETTINGS, **settings}
         self.folder = pathlib.Path(folder)
         self.data = self.folder / "data"
         self.log = self.folder / "log"
@@ -70,7 +72,7 @@ class Cluster:
 
     def start(self):
         """Returns once it answers."""
-        settings = [f"-c{name}={value}".replace("'", "") for name, value in SETTINGS.items()]
+        settings = [f"-c{name}={value}".replace("'", "") for name, value in self.settings.items()]
         with open(self.log, "ab") as log:
             self.process = spawn([programs() / "postgres", "-D", self.data, f"-cunix_socket_directories={self.folder}", *settings],
                                  stdout=log, stderr=log, preexec_fn=self.become, cwd="/", env={**os.environ, "LC_ALL": "C"})
@@ -90,6 +92,33 @@ class Cluster:
         self.stop(how)
         self.start()
 
+    def pids(self):
+        """Of the server and all that it has started."""
+        below = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [self.process.pid, *(int(pid) for pid in (below.read_text().split() if below.exists() else []))]
+
+    def crash(self):
+        """kill -9 of all of it, as when the machine goes; but what it has written is there."""
+        pids = self.pids()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(60)
+        wait_for(lambda: not any(map(is_alive, pids)), 20, "the end of PostgreSQL's processes")
+
+    @contextlib.contextmanager
+    def frozen(self):
+        pids = self.pids()
+        try:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    freeze(pid)
+            yield
+        finally:
+            for pid in reversed(pids):
+                with contextlib.suppress(ProcessLookupError):
+                    thaw(pid)
+
     # Databases --------------------------------------------------------------------------------------------
 
     def database(self, options="TEMPLATE template0"):
@@ -99,15 +128,15 @@ class Cluster:
         self.sql(f"CREATE DATABASE {name} {options}", "postgres")
         return Database(self, name)
 
-    def sql(self, text, database, user=SUPERUSER):
-        done = self.psql(text, database, user)
+    def sql(self, text, database, user=SUPERUSER, timeout=60):
+        done = self.psql(text, database, user, timeout)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def psql(self, text, database, user=SUPERUSER):
+    def psql(self, text, database, user=SUPERUSER, timeout=60):
         return subprocess.run([programs() / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose",
                                "-h", self.folder, "-U", user, "-d", database], input=text, capture_output=True, text=True,
-                              cwd="/", timeout=60)
+                              cwd="/", timeout=timeout)
 
 
 class Database:
@@ -117,8 +146,8 @@ class Database:
     def address(self, user=SUPERUSER):
         return f"host={self.cluster.folder} dbname={self.name} user={user}"
 
-    def sql(self, text, user=SUPERUSER):
-        return self.cluster.sql(text, self.name, user)
+    def sql(self, text, user=SUPERUSER, timeout=60):
+        return self.cluster.sql(text, self.name, user, timeout)
 
     def refusals(self, texts, user=SUPERUSER):
         """With which SQLSTATE each is refused; "ok" when it is not. Nothing of it stays."""
@@ -181,6 +210,13 @@ class Session:
         self.process.stdin.close()
         self.process.wait(10)
         self.process.stdout.close()
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
 
 
 def freeze(pid):
