@@ -21,43 +21,46 @@ import pytest
 from fake import last_line, line
 from gateway import MODEL
 from processes import BIN, ROOT, environment, free_port, run, spawn
-from wire import wait_for
+from wire import Wire, wait_for
 
 SCRIPT = ROOT / "deploy" / "quickstart"
 PROGRAMS = ("qwen-gateway", "fake-ollama")
 NO_OLLAMA = "127.0.0.1:1"
 
 
-def adjacent_ports(count=2):
-    """The first of so many free ports in a row, claimed as free_port() claims."""
-    while True:
-        first = free_port()
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first + 1, first + count):
-                    claim = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-                    claim.bind(f"\0qwen-gateway-test-port-{port}")
-                    with socket.socket() as probe:
-                        probe.bind(("", port))
-            except OSError:
-                continue
-            adjacent_ports.claims.append(stack.pop_all())
-            return first
-
-
-adjacent_ports.claims = []
+PAIR = ("qwen-gateway", "qwen-gateway2", "qwen-control", "postgres", "fake-ollama")
+PAIR_PORTS = 13  # from the first gateway's to the link's
 
 
 class Quickstart:
-    def __init__(self, folder):
+    def __init__(self, folder, claims):
         self.folder = pathlib.Path(folder)
+        self.folder.chmod(0o711)  # PostgreSQL is somebody else's where we are root, and its folder is below
         self.run_folder = self.folder / "my run"
         self.script = SCRIPT
-        self.port = adjacent_ports()
+        self.shape = ["--standalone"]
+        self.claims = claims
+        self.port = self.adjacent_ports(2)
         self.settings = {"QUICKSTART_RUN": str(self.run_folder), "QG_BIN": str(BIN), "OLLAMA_HOST": NO_OLLAMA}
         self.told = []
         self.begun = []
         self.wrap = []
+
+    def adjacent_ports(self, count):
+        """The first of so many free ports in a row, claimed for this test as free_port() claims."""
+        while True:
+            first = free_port()
+            with contextlib.ExitStack() as stack:
+                try:
+                    for port in range(first + 1, first + count):
+                        claim = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+                        claim.bind(f"\0qwen-gateway-test-port-{port}")
+                        with socket.socket() as probe:
+                            probe.bind(("", port))
+                except OSError:
+                    continue
+                self.claims.enter_context(stack.pop_all())
+                return first
 
     def environment(self, **settings):
         env = environment({**self.settings, **settings})
@@ -66,7 +69,7 @@ class Quickstart:
     def __call__(self, *arguments, status=0, cwd=None, **settings):
         """Runs it to its end; gives all it said."""
         if not arguments:
-            arguments = ("--port", self.port)
+            arguments = (*self.shape, "--port", self.port)
         done = run([*self.wrap, self.script, *arguments], timeout=60, env=self.environment(**settings), cwd=cwd or self.folder)
         assert done.returncode == status, f"status {done.returncode}: {done.stdout}\n{done.stderr}"
         self.note_processes()
@@ -74,7 +77,7 @@ class Quickstart:
 
     def begin(self, **options):
         """Starts it, in a group of its own as a shell does, and does not wait for its end."""
-        self.begun.append(spawn([self.script, "--port", self.port], cwd=self.folder, env=self.environment(),
+        self.begun.append(spawn([self.script, *self.shape, "--port", self.port], cwd=self.folder, env=self.environment(),
                                 start_new_session=True, **options))
         return self.begun[-1]
 
@@ -86,7 +89,7 @@ class Quickstart:
                 process.wait(10)
 
     def note_processes(self):
-        self.told += [pid for pid in map(self.pid_of, PROGRAMS) if pid]
+        self.told += [pid for pid in map(self.pid_of, PAIR) if pid]
 
     def pid_of(self, program):
         with contextlib.suppress(FileNotFoundError):
@@ -111,13 +114,22 @@ def is_alive(pid):
 
 @pytest.fixture
 def quickstart(folder):
-    it = Quickstart(folder)
-    yield it
-    it.end_begun()
-    stopped = run([it.script, "--stop"], env=it.environment())
-    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    for pid in it.told:
-        wait_for(lambda: not is_alive(pid), 15, f"the end of process {pid}")
+    with contextlib.ExitStack() as claims:
+        it = Quickstart(folder, claims)
+        yield it
+        it.end_begun()
+        stopped = run([it.script, "--stop"], env=it.environment())
+        assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+        for pid in it.told:
+            wait_for(lambda: not is_alive(pid), 15, f"the end of process {pid}")
+
+
+@pytest.fixture
+def pair(quickstart):
+    """What a newcomer gets who asks for nothing else."""
+    quickstart.shape = []
+    quickstart.port = quickstart.adjacent_ports(PAIR_PORTS)
+    return quickstart
 
 
 def stub(folder, **programs):
@@ -358,7 +370,7 @@ def test_two_runs_at_once_do_not_meet(quickstart, fake):
 
 
 def test_a_taken_port_is_named_with_its_owner_and_the_next_is_used(quickstart):
-    port = quickstart.port = adjacent_ports(4)
+    port = quickstart.port = quickstart.adjacent_ports(4)
     with socket.create_server(("127.0.0.1", port)), socket.create_server(("", port + 2)):
         said = quickstart()
         for taken in (port, port + 2):
@@ -366,6 +378,76 @@ def test_a_taken_port_is_named_with_its_owner_and_the_next_is_used(quickstart):
         config = quickstart.text_of("config.yaml")
         assert f'\nlisten: "127.0.0.1:{port + 1}"' in config and f'\noperator_listen: "127.0.0.1:{port + 3}"' in config
         assert "answer: Answer" in said
+
+
+# --- the pair ---------------------------------------------------------------------------------------------------
+
+def status_with(port, key):
+    wire = Wire(("127.0.0.1", port))
+    try:
+        return wire.request("GET", "/v1/models", {"X-Api-Key": key, "Connection": "close"}).answer("GET").status
+    finally:
+        wire.close()
+
+
+def test_the_pair_shows_a_key_from_its_first_to_its_last_moment(pair):
+    said = pair()
+    made, asked, revoked, kept = (said.index(words) for words in (
+        "qwadm key create --user newcomer --create-user --name first-", "answer: Answer : forty-two", "qwadm key revoke newcomer/first-",
+        "qwadm key create --user newcomer --create-user --name quickstart-"))
+    assert made < asked < revoked < kept
+    for port in (pair.port, pair.port + 2):
+        assert re.search(rf"the gateway on port {port} now says: .*invalid api key", said[revoked:kept])
+    key = pair.text_of("key").strip()
+    assert [status_with(port, key) for port in (pair.port, pair.port + 2)] == [200, 200]
+    assert not re.search(r"qk_\w{10}_|qat_|qen_", said)
+    for name in ("config.yaml", "config2.yaml", "control.yaml", "key", "token", "gateway.log", "gateway2.log", "control.log"):
+        assert stat.S_IMODE((pair.run_folder / name).stat().st_mode) == 0o600, name
+    end = re.search(r"^== it works.*", said, re.MULTILINE | re.DOTALL)[0]
+    chat, models, metrics, *others = re.findall(r"^(?:curl|.*/qwadm) .*", end, re.MULTILINE)
+    assert run(["bash", "-c", chat], cwd=pair.folder).stdout.rstrip().endswith("data: [DONE]")
+    status, keys = (run(["bash", "-c", command], cwd=pair.folder) for command in others[:2])
+    assert status.returncode == 0 and "quickstart-" in keys.stdout, (status, keys)
+
+
+def test_the_pair_again_keeps_database_and_key_and_stop_ends_all(pair):
+    pair()
+    first = [pair.pid_of(program) for program in PAIR]
+    key, token = pair.text_of("key"), pair.text_of("token")
+    pair.run_folder.joinpath("qwadm").unlink()
+    said = pair()
+    assert "the key that you keep is in" in said and "making a PostgreSQL cluster" not in said and "is taken" not in said
+    assert not any(map(is_alive, first)) and all(is_alive(pair.pid_of(program)) for program in PAIR)
+    assert (pair.text_of("key"), pair.text_of("token")) == (key, token)
+    assert status_with(pair.port + 2, key.strip()) == 200
+    ended = pair("--stop")
+    assert re.findall(r"ending (\S+) \(process", ended) == list(PAIR)
+    assert pair.nothing_runs() and "nothing was running" in pair("--stop")
+
+
+def test_a_pair_that_is_interrupted_leaves_nothing_running(pair, fake):
+    fake.script(tokens=3, stall_after_tokens=2)
+    pair.settings["OLLAMA_HOST"] = f"127.0.0.1:{fake.port}"
+    script = pair.begin(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    fake.wait_running(1, 30)
+    pair.note_processes()
+    assert len(pair.told) == 4
+    script.terminate()
+    assert script.wait(30) == 143
+    wait_for(pair.nothing_runs, 15, "the end of what it had started")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL must be somebody else")
+def test_where_the_user_of_postgresql_may_not_enter_its_cluster_lies_elsewhere(pair):
+    pair.folder.chmod(0o700)
+    said = pair()
+    cluster = pathlib.Path(re.search(r"PostgreSQL's files lie in (/var/tmp/qwen-quickstart-[0-9]+):", said)[1])
+    try:
+        assert status_with(pair.port, pair.text_of("key").strip()) == 200
+        assert stat.S_IMODE(cluster.stat().st_mode) == 0o700 and not (pair.run_folder / "postgres").exists()
+        assert pair("--stop") and pair.nothing_runs()
+    finally:
+        shutil.rmtree(cluster)
 
 
 # --- what can go wrong ------------------------------------------------------------------------------------------
@@ -378,7 +460,7 @@ def test_wrong_options_are_refused_in_one_sentence(quickstart, arguments):
 
 def test_help_names_the_options(quickstart):
     said = quickstart("--help")
-    assert "--stop" in said and "--port N" in said and "OLLAMA_HOST" in said
+    assert "--stop" in said and "--port N" in said and "OLLAMA_HOST" in said and "--standalone" in said
 
 
 def test_packages_that_cannot_be_installed_end_it_with_the_log(quickstart):
