@@ -9,6 +9,7 @@
 #include "parts.h"
 
 enum { NAME_BYTES = 96 };
+#define VERSION_MAX ((json_int_t)999999999999999999)
 
 /* Memory may run out at every step: a piece that is missing makes the whole NULL. */
 static bool is_short;
@@ -303,7 +304,7 @@ static json_t *id_schema(const struct route *route)
     json_t *schema;
 
     if (!route->noun)
-        return json_pack("{s:s, s:i, s:I}", "type", "integer", "minimum", 0, "maximum", (json_int_t)INT64_MAX);
+        return json_pack("{s:s, s:i, s:I}", "type", "integer", "minimum", 0, "maximum", VERSION_MAX);
     if (strcmp(route->noun->key, "id") != 0)
         return text_schema(key_field(route->noun)->kind, true);
     schema = json_pack("{s:s, s:i, s:i}", "type", "string", "minLength", 1, "maxLength", ID_MAX_CHARS);

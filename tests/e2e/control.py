@@ -22,7 +22,7 @@ class Answer:
     def __init__(self, response, body):
         self.status, self.headers = response.status, response.headers
         self.text = body.decode(errors="replace")
-        self.json = json.loads(body) if "json" in response.headers.get("Content-Type", "") else None
+        self.json = json.loads(body) if body and "json" in response.headers.get("Content-Type", "") else None
 
     def __getitem__(self, name):
         return self.json[name]
