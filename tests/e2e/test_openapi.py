@@ -44,7 +44,7 @@ def schemathesis(control, folder, *arguments, more="", timeout=600):
     done = subprocess.run(
         [str(program), "--config-file", str(config), "run", f"{address}/admin/openapi.json", "--url", address,
          "--header", f"Authorization: Bearer {control.token}", "--no-shrink", "--continue-on-failure", "--no-color", "--warnings", "off",
-         *arguments],
+         *map(str, arguments)],
         env={**os.environ, "SCHEMATHESIS_HOOKS": "openapi_hooks", "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=folder, preexec_fn=die_with_parent, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, "\n".join(line[:600] for line in (done.stdout + done.stderr).splitlines())[-12000:]
