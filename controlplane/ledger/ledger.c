@@ -61,11 +61,11 @@ static const struct noun {
 
 static const struct noun *noun_of(const char *name)
 {
-    const struct noun *noun = nouns;
-
-    for (; strcmp(noun->name, name) != 0; noun++)
-        assert(noun + 1 < nouns + sizeof nouns / sizeof *nouns);
-    return noun;
+    for (size_t i = 0; i < sizeof nouns / sizeof *nouns; i++)
+        if (strcmp(nouns[i].name, name) == 0)
+            return &nouns[i];
+    assert(!"a noun of the ledger");
+    abort();
 }
 
 static struct inquiry *inquiry_new(void *arg)
