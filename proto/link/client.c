@@ -3,17 +3,20 @@
  *        ▲               └──────────────┴────────────────────┴──► RESTING ─┐
  *        └─────────────────────────────────────────────────────────────────┘
  *
- * Every attempt has a socket of its own, closed as a whole when it is over. So nothing of it is sent again on another
- * connection (REQ does that by itself, even before the Hello), no request is cancelled while it is being sent (after
- * which nng is not to be trusted), and one that fell into a partition does not wait for TCP to give up. Where the other
- * side closed the connection, the socket is closed a moment later: nng dials again by itself, half of the time at once
- * (1.5.2 takes its random delay for negative), and leaks a connection that is made just when its socket is closed.
+ * Every attempt has a socket of its own, closed as a whole when it is over (by closing.h's thread). So nothing of it is
+ * sent again on another connection (REQ does that by itself, even before the Hello), no request is cancelled while it
+ * is being sent (after which nng is not to be trusted), and one that fell into a partition does not wait for TCP to
+ * give up. Where the other side closed the connection, the socket is closed a moment later: nng dials again by itself,
+ * half of the time at once (1.5.2 takes its random delay for negative), and leaks a connection that is made just when
+ * its socket is closed.
  *
  * What starts the one deadline, and what it does:
  *     an attempt, each step of the greeting   patience_ms (enrol_ms for an Enrol)   the attempt is over
  *     UP                                      heartbeat_ms since we heard anything  a Beat is asked
  *     that Beat                               patience_ms without hearing anything  the attempt is over
  *     RESTING                                 what the end of the attempt says      the next attempt
+ * While sockets cannot be closed, an attempt that finds nobody goes on for DIALING_MANY times as long: it leaves one
+ * more.
  */
 #include <assert.h>
 #include <nng/nng.h>
@@ -24,6 +27,7 @@
 
 #include "arena.h"
 #include "clock.h"
+#include "closing.h"
 #include "digest.h"
 #include "identity.h"
 #include "link.h"
@@ -33,6 +37,7 @@ enum client_state { CLIENT_RESTING, CLIENT_DIALING, CLIENT_GREETING, CLIENT_PROV
 
 enum { OWN_LANE = LINK_LANES, LANES }; /* the last one is for greetings and heartbeats */
 
+enum { CLOSE_PATIENCE_MS = 1000, DIALING_MANY = 20 };
 enum { NNG_HEAD_BYTES = 64 }; /* what nng writes before a message counts as well */
 enum { DEFAULT_HEARTBEAT_MS = 1000, MIN_HEARTBEAT_MS = 100, MAX_HEARTBEAT_MS = 60000 };
 enum { REDIAL_MIN_MS = 100, REDIAL_MAX_MS = 400, NEVER_MS = 3600000, REST_MS = 100, FIRST_REFUSED_MS = 500 };
@@ -48,22 +53,31 @@ struct lane {
     nng_msg *answer;
     link_answered *answered; /* NULL: our own question */
     void *arg;
-    struct link_client *client;
+    struct attempt *attempt;
+};
+
+/* What nng's threads know. They may come until its socket is closed, so it outlives its time with the client. */
+struct attempt {
+    struct closing closing; /* first */
+    pthread_mutex_t lock;
+    struct link_client *client; /* NULL: it is over. Under the lock; ours to read without */
+    struct news pipe_news;
+    bool is_pipe_up, is_pipe_lost; /* under the lock */
+    nng_socket socket;
+    nng_dialer dialer;
+    struct lane lanes[LANES];
 };
 
 struct link_client {
     struct news_box box;
-    struct news pipe_news;
-    bool is_pipe_up, is_pipe_lost; /* under the box's lock */
 
     struct link_client_options options;
     struct link_client_events events;
     void *arg;
     enum client_state state;
-    unsigned attempt_url; /* which of the urls */
-    nng_socket socket;
-    nng_dialer dialer;
-    struct lane lanes[LANES];
+    unsigned attempt_url;                   /* which of the urls */
+    struct attempt *attempt;                /* NULL: none */
+    int64_t dialing_ms;                     /* since when it dials */
     int64_t deadline_ms, heard_ms, beat_ms; /* beat_ms: when the open Beat was asked */
     int64_t heartbeat_ms;
     int64_t refused_ms; /* how long we rest when we are refused again */
@@ -75,18 +89,25 @@ struct link_client {
 
 /* --- nng's threads --------------------------------------------------------------------------------------- */
 
+/* With the attempt's lock held. */
+static void tell(struct attempt *attempt, struct news *news)
+{
+    if (attempt->client)
+        news_put(&attempt->client->box, news);
+}
+
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
-    struct link_client *client = arg;
+    struct attempt *attempt = arg;
 
     (void)pipe;
-    (void)pthread_mutex_lock(&client->box.lock);
+    (void)pthread_mutex_lock(&attempt->lock);
     if (event == NNG_PIPE_EV_ADD_POST)
-        client->is_pipe_up = true;
+        attempt->is_pipe_up = true;
     else
-        client->is_pipe_lost = true;
-    news_put_locked(&client->box, &client->pipe_news);
-    (void)pthread_mutex_unlock(&client->box.lock);
+        attempt->is_pipe_lost = true;
+    tell(attempt, &attempt->pipe_news);
+    (void)pthread_mutex_unlock(&attempt->lock);
 }
 
 /* A lane has sent, or has its answer. */
@@ -106,7 +127,9 @@ static void on_lane(void *arg)
         lane->answer = nng_aio_get_msg(lane->aio);
         nng_aio_set_msg(lane->aio, NULL);
     }
-    news_put(&lane->client->box, &lane->news);
+    (void)pthread_mutex_lock(&lane->attempt->lock);
+    tell(lane->attempt, &lane->news);
+    (void)pthread_mutex_unlock(&lane->attempt->lock);
 }
 
 /* --- an attempt ------------------------------------------------------------------------------------------ */
@@ -130,47 +153,46 @@ static int tls_set_up(const struct link_client_options *options, nng_dialer dial
     return error;
 }
 
-static int dial(struct link_client *client)
+static int dial(const struct link_client *client, struct attempt *attempt)
 {
     const char *url = client->options.urls[client->attempt_url];
-    int error = nng_dialer_create(&client->dialer, client->socket, url);
+    int error = nng_dialer_create(&attempt->dialer, attempt->socket, url);
 
     if (!error && strncmp(url, "tls+", 4) == 0)
-        error = tls_set_up(&client->options, client->dialer);
+        error = tls_set_up(&client->options, attempt->dialer);
     if (error)
         return error;
-    (void)nng_dialer_set_ms(client->dialer, NNG_OPT_RECONNMINT, REDIAL_MIN_MS);
-    (void)nng_dialer_set_ms(client->dialer, NNG_OPT_RECONNMAXT, REDIAL_MAX_MS);
-    return nng_dialer_start(client->dialer, NNG_FLAG_NONBLOCK);
+    (void)nng_dialer_set_ms(attempt->dialer, NNG_OPT_RECONNMINT, REDIAL_MIN_MS);
+    (void)nng_dialer_set_ms(attempt->dialer, NNG_OPT_RECONNMAXT, REDIAL_MAX_MS);
+    return nng_dialer_start(attempt->dialer, NNG_FLAG_NONBLOCK);
 }
 
-static int lane_set_up(struct link_client *client, struct lane *lane)
+static int lane_set_up(struct attempt *attempt, struct lane *lane)
 {
     int error = nng_aio_alloc(&lane->aio, on_lane, lane);
 
     if (error)
         return error;
-    error = nng_ctx_open(&lane->ctx, client->socket);
-    lane->has_ctx = !error;
-    return error;
+    lane->attempt = attempt;
+    return nng_ctx_open(&lane->ctx, attempt->socket);
 }
 
 /* Own heartbeats decide what is lost; nng sends nothing again by itself. */
-static int socket_set_up(struct link_client *client)
+static int attempt_set_up(const struct link_client *client, struct attempt *attempt)
 {
-    int error = nng_req0_open(&client->socket);
+    int error = nng_req0_open(&attempt->socket);
 
     if (error)
         return error;
-    if ((error = nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) ||
-        (error = nng_socket_set_size(client->socket, NNG_OPT_RECVMAXSZ,
+    if ((error = nng_socket_set_ms(attempt->socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) ||
+        (error = nng_socket_set_size(attempt->socket, NNG_OPT_RECVMAXSZ,
                                      client->options.max_message_bytes + NNG_HEAD_BYTES)) ||
-        (error = nng_pipe_notify(client->socket, NNG_PIPE_EV_ADD_POST, on_pipe, client)) ||
-        (error = nng_pipe_notify(client->socket, NNG_PIPE_EV_REM_POST, on_pipe, client)))
+        (error = nng_pipe_notify(attempt->socket, NNG_PIPE_EV_ADD_POST, on_pipe, attempt)) ||
+        (error = nng_pipe_notify(attempt->socket, NNG_PIPE_EV_REM_POST, on_pipe, attempt)))
         return error;
     for (unsigned i = 0; i < LANES && !error; i++)
-        error = lane_set_up(client, &client->lanes[i]);
-    return error ? error : dial(client);
+        error = lane_set_up(attempt, &attempt->lanes[i]);
+    return error ? error : dial(client, attempt);
 }
 
 static void lane_tear_down(struct lane *lane)
@@ -181,22 +203,49 @@ static void lane_tear_down(struct lane *lane)
     }
     if (lane->answer)
         nng_msg_free(lane->answer);
-    lane->aio = NULL;
-    lane->answer = NULL;
-    lane->has_ctx = lane->is_sending = false;
 }
 
-/* After this no thread of nng's knows us. */
-static void socket_tear_down(struct link_client *client)
+/* By the thread that closes. After nng_close() no thread of nng's knows it. */
+static void attempt_close(struct closing *closing)
 {
-    if (nng_socket_id(client->socket) > 0)
-        (void)nng_close(client->socket);
-    client->socket = (nng_socket)NNG_SOCKET_INITIALIZER;
+    struct attempt *attempt = (struct attempt *)(void *)closing;
+
+    if (nng_socket_id(attempt->socket) > 0)
+        (void)nng_close(attempt->socket);
     for (unsigned i = 0; i < LANES; i++)
-        lane_tear_down(&client->lanes[i]);
+        lane_tear_down(&attempt->lanes[i]);
+    (void)pthread_mutex_destroy(&attempt->lock);
+    free(attempt);
+}
+
+static struct attempt *attempt_new(struct link_client *client)
+{
+    struct attempt *attempt = calloc(1, sizeof *attempt);
+
+    if (!attempt)
+        return NULL;
+    (void)pthread_mutex_init(&attempt->lock, NULL);
+    attempt->closing.close = attempt_close;
+    attempt->client = client;
+    attempt->socket = (nng_socket)NNG_SOCKET_INITIALIZER;
+    return attempt;
+}
+
+/* It is heard no more, and whatever it had to say is gone. */
+static void attempt_give_up(struct link_client *client)
+{
+    struct attempt *attempt = client->attempt;
+
+    if (!attempt)
+        return;
+    (void)pthread_mutex_lock(&attempt->lock);
+    attempt->client = NULL;
+    (void)pthread_mutex_unlock(&attempt->lock);
     while (news_next(&client->box))
         ;
-    client->is_pipe_up = client->is_pipe_lost = client->closes_late = false;
+    client->attempt = NULL;
+    client->closes_late = false;
+    closing_begin(&attempt->closing);
 }
 
 static void attempt_end(struct link_client *client, enum qw_reason reason, const char *why, int64_t rest_ms);
@@ -205,23 +254,21 @@ static void attempt_begin(struct link_client *client, int64_t now_ms)
 {
     int error;
 
-    socket_tear_down(client);
-    error = socket_set_up(client);
+    attempt_give_up(client);
+    client->attempt = attempt_new(client);
+    error = client->attempt ? attempt_set_up(client, client->attempt) : NNG_ENOMEM;
     client->state = CLIENT_DIALING;
+    client->dialing_ms = now_ms;
     client->deadline_ms = now_ms + client->options.patience_ms;
     if (error)
         attempt_end(client, 0, nng_strerror(error), client->options.patience_ms);
 }
 
-/* Everything that was asked is answered with ERR_GONE, and after rest_ms the next attempt begins. */
-static void attempt_end(struct link_client *client, enum qw_reason reason, const char *why, int64_t rest_ms)
+/* What was asked and not answered. Called once nothing comes from the attempt any more. */
+static void lanes_answer_gone(struct attempt *attempt)
 {
-    client->state = CLIENT_RESTING;
-    client->deadline_ms = clock_ms() + rest_ms;
-    if (!client->closes_late)
-        socket_tear_down(client);
-    for (unsigned i = 0; i < LANES; i++) {
-        struct lane *lane = &client->lanes[i];
+    for (unsigned i = 0; attempt && i < LANES; i++) {
+        struct lane *lane = &attempt->lanes[i];
         link_answered *answered = lane->answered;
         bool was_open = lane->is_open;
         lane->is_open = false;
@@ -229,6 +276,16 @@ static void attempt_end(struct link_client *client, enum qw_reason reason, const
         if (was_open && answered)
             answered(lane->arg, ERR_GONE, NULL);
     }
+}
+
+/* Everything that was asked is answered with ERR_GONE, and after rest_ms the next attempt begins. */
+static void attempt_end(struct link_client *client, enum qw_reason reason, const char *why, int64_t rest_ms)
+{
+    client->state = CLIENT_RESTING;
+    client->deadline_ms = clock_ms() + rest_ms;
+    lanes_answer_gone(client->attempt);
+    if (!client->closes_late)
+        attempt_give_up(client);
     client->events.on_down(client->arg, reason, why);
 }
 
@@ -312,7 +369,7 @@ enum err link_client_ask(struct link_client *client, const struct qw_message *me
 {
     if (client->state != CLIENT_UP)
         return ERR_AGAIN;
-    for (struct lane *lane = client->lanes; lane < client->lanes + LINK_LANES; lane++) {
+    for (struct lane *lane = client->attempt->lanes; lane < client->attempt->lanes + LINK_LANES; lane++) {
         enum err err;
         if (lane->is_open)
             continue;
@@ -329,7 +386,7 @@ enum err link_client_ask(struct link_client *client, const struct qw_message *me
 static void own_ask(struct link_client *client, const struct qw_message *message, int64_t now_ms, int64_t patience_ms)
 {
     client->deadline_ms = now_ms + patience_ms;
-    if (lane_ask(client, &client->lanes[OWN_LANE], message) != ERR_OK)
+    if (lane_ask(client, &client->attempt->lanes[OWN_LANE], message) != ERR_OK)
         attempt_end(client, QW_BAD_MESSAGE, text_string(&client->why), client->options.max_refused_ms);
 }
 
@@ -348,8 +405,8 @@ static void greet(struct link_client *client, int64_t now_ms)
     struct identity_key key;
 
     client->state = CLIENT_GREETING;
-    (void)nng_dialer_set_ms(client->dialer, NNG_OPT_RECONNMINT, NEVER_MS);
-    (void)nng_dialer_set_ms(client->dialer, NNG_OPT_RECONNMAXT, NEVER_MS);
+    (void)nng_dialer_set_ms(client->attempt->dialer, NNG_OPT_RECONNMINT, NEVER_MS);
+    (void)nng_dialer_set_ms(client->attempt->dialer, NNG_OPT_RECONNMAXT, NEVER_MS);
     if (client->enrols) {
         identity_public(options->identity, &key);
         message =
@@ -469,14 +526,14 @@ static void lane_news(struct link_client *client, struct lane *lane, int64_t now
     nng_msg_free(message);
 }
 
-static void pipe_news(struct link_client *client, int64_t now_ms)
+static void pipe_news(struct link_client *client, struct attempt *attempt, int64_t now_ms)
 {
     bool is_up, is_lost;
 
-    (void)pthread_mutex_lock(&client->box.lock);
-    is_up = client->is_pipe_up;
-    is_lost = client->is_pipe_lost;
-    (void)pthread_mutex_unlock(&client->box.lock);
+    (void)pthread_mutex_lock(&attempt->lock);
+    is_up = attempt->is_pipe_up;
+    is_lost = attempt->is_pipe_lost;
+    (void)pthread_mutex_unlock(&attempt->lock);
     if (client->state == CLIENT_RESTING)
         return;
     if (is_lost)
@@ -490,7 +547,7 @@ static void pipe_news(struct link_client *client, int64_t now_ms)
 static void beat(struct link_client *client, int64_t now_ms)
 {
     static const struct qw_message message = { .what = QW_BEAT };
-    bool is_asked = client->lanes[OWN_LANE].is_open;
+    bool is_asked = client->attempt->lanes[OWN_LANE].is_open;
     int64_t waits_since_ms = client->heard_ms > client->beat_ms ? client->heard_ms : client->beat_ms;
 
     if (is_asked && now_ms >= waits_since_ms + client->options.patience_ms) {
@@ -505,6 +562,14 @@ static void beat(struct link_client *client, int64_t now_ms)
     }
 }
 
+static void dialed_long(struct link_client *client, int64_t now_ms)
+{
+    if (closing_is_stuck() && now_ms - client->dialing_ms < DIALING_MANY * (int64_t)client->options.patience_ms)
+        client->deadline_ms = now_ms + client->options.patience_ms;
+    else
+        lost(client, "nobody answers there");
+}
+
 static void deadline_came(struct link_client *client, int64_t now_ms)
 {
     switch (client->state) {
@@ -515,7 +580,7 @@ static void deadline_came(struct link_client *client, int64_t now_ms)
         beat(client, now_ms);
         return;
     case CLIENT_DIALING:
-        lost(client, "nobody answers there");
+        dialed_long(client, now_ms);
         return;
     default:
         lost(client, "no answer");
@@ -529,8 +594,8 @@ void link_client_take(struct link_client *client)
 
     news_hear(&client->box);
     while ((news = news_next(&client->box))) {
-        if (news == &client->pipe_news)
-            pipe_news(client, now_ms);
+        if (news == &client->attempt->pipe_news)
+            pipe_news(client, client->attempt, now_ms);
         else
             lane_news(client, (struct lane *)(void *)news, now_ms);
     }
@@ -568,8 +633,6 @@ struct link_client *link_client_open(const struct link_client_options *options, 
     text_init(&client->scratch, 2 * CODEC_MAX_BYTES);
     text_init(&client->why, CODEC_MAX_TEXT);
     random_bytes(client->instance, sizeof client->instance);
-    for (unsigned i = 0; i < LANES; i++)
-        client->lanes[i].client = client;
     news_set_deadline(&client->box, 0); /* the first attempt begins in the first turn */
     return client;
 }
@@ -578,7 +641,8 @@ struct link_client *link_client_close(struct link_client *client)
 {
     if (!client)
         return NULL;
-    socket_tear_down(client);
+    attempt_give_up(client);
+    (void)closing_wait(CLOSE_PATIENCE_MS);
     text_release(&client->scratch);
     text_release(&client->why);
     news_close(&client->box);

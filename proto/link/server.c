@@ -6,6 +6,8 @@
 
 #include "clock.h"
 
+enum { CLOSE_PATIENCE_MS = 2000 };
+
 /* --- nng's threads --------------------------------------------------------------------------------------- */
 
 static struct link_peer **bucket_of(struct link_server *server, nng_pipe pipe)
@@ -223,14 +225,12 @@ static void quiet_peer(void *arg, struct link_peer *peer)
     (void)peer;
 }
 
-struct link_server *link_server_close(struct link_server *server)
+/* By the thread that closes. */
+static void server_close(struct closing *closing)
 {
+    struct link_server *server = (struct link_server *)(void *)closing;
     struct news *news;
 
-    if (!server)
-        return NULL;
-    atomic_store(&server->is_closing, true);
-    server->events.on_gone = quiet_peer;
     if (nng_socket_id(server->socket) > 0)
         (void)nng_close(server->socket);
     while ((news = news_next(&server->box)))
@@ -243,6 +243,17 @@ struct link_server *link_server_close(struct link_server *server)
     news_close(&server->box);
     free(server->url);
     free(server);
+}
+
+struct link_server *link_server_close(struct link_server *server)
+{
+    if (!server)
+        return NULL;
+    atomic_store(&server->is_closing, true);
+    server->events.on_gone = quiet_peer;
+    server->closing.close = server_close;
+    closing_begin(&server->closing);
+    (void)closing_wait(CLOSE_PATIENCE_MS);
     return NULL;
 }
 

@@ -15,6 +15,7 @@
 #include <nng/nng.h>
 #include <stdatomic.h>
 
+#include "closing.h"
 #include "digest.h"
 #include "identity.h"
 #include "link.h"
@@ -85,6 +86,7 @@ struct peer_list {
 };
 
 struct link_server {
+    struct closing closing; /* first */
     struct news_box box;
     struct link_server_options options;
     struct link_server_events events;
