@@ -6,7 +6,7 @@ import http.client
 import pathlib
 import queue
 import random
-import signal
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -20,7 +20,7 @@ from postgres import Cluster
 from processes import REPORTS
 from wire import Cut, Wire, wait_for
 
-CATCH_UP_S, HEAL_S, BACK_S = 10, 2, 15
+CATCH_UP_S, HEAL_S, BACK_S, END_S = 10, 2, 15, 20
 SOURCES = [f"127.0.1.{number}" for number in range(1, 21)]
 OLD_KEYS = 300  # of earlier rounds, looked at again in each
 
@@ -38,6 +38,15 @@ def ask(gateway, secret, timeout=5, source=None):
         return "silent"
     finally:
         wire.close()
+
+
+def threads_of(process):
+    """Where its threads stand, as far as somebody is there who can tell."""
+    if shutil.which("gdb"):
+        told = subprocess.run(["gdb", "-p", str(process.pid), "-batch", "-ex", "thread apply all bt 12"], capture_output=True, text=True)
+        return "\n".join(line for line in told.stdout.splitlines() if line[:1] == "#" or line.startswith("Thread"))
+    tasks = pathlib.Path(f"/proc/{process.pid}/task")
+    return " ".join(f"{task.name}:{(task / 'wchan').read_text()}" for task in tasks.iterdir())
 
 
 class Caller(threading.Thread):
@@ -128,6 +137,17 @@ class Chaos:
                 except (AssertionError, OSError) as error:
                     done.put(error)
 
+    def end(self, name, process):
+        """As an operator does; it must go well."""
+        process.terminate()
+        try:
+            if status := process.wait(END_S):
+                self.ledger.blame(f"{name} ended with {status} on SIGTERM")
+        except subprocess.TimeoutExpired:
+            self.ledger.blame(f"{name} does not end within {END_S} s of SIGTERM: {threads_of(process)}")
+            process.kill()
+            process.wait()
+
     # Faults of gateways, one at a time --------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -153,9 +173,7 @@ class Chaos:
     def restart_gateway(self, chance):
         gateway = chance.choice(self.pair.gateways)
         with self.upsetting(gateway):
-            gateway.signal(signal.SIGTERM)
-            if status := gateway.wait_exit(20):
-                self.ledger.blame(f"{gateway.name} ended with {status} on SIGTERM")
+            self.end(gateway.name, gateway.process)
             self.start(gateway.spawn)
 
     def freeze_gateway(self, chance):
@@ -179,9 +197,7 @@ class Chaos:
         self.start(self.pair.control.start)
 
     def restart_control(self, chance):
-        self.pair.control.process.terminate()
-        if status := self.pair.control.process.wait(20):
-            self.ledger.blame(f"qwen-control ended with {status} on SIGTERM")
+        self.end("qwen-control", self.pair.control.process)
         self.start(self.pair.control.start)
 
     def freeze_control(self, chance):

@@ -117,6 +117,9 @@ class Operator(threading.Thread):
             self.take(answer.json["id"], answer.json["secret"], user)
 
     def take(self, id, secret, user):
+        if secret is None:  # the answer is one to an earlier attempt, of which the API has heard nothing
+            self.ledger.count("keys made whose secret was lost on the way")
+            return
         self.keys[id] = (secret, user)
         self.ledger.keep(secret)
         if self.is_mine(user):

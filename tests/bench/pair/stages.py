@@ -217,7 +217,7 @@ def measure_gateway(bench):
             gateway.kill()
             figures["restart_s"].append(start_and_wait(gateway, secret))
         figures["bytes_a_key_after_restart"] = (resident_bytes(gateway.process.pid) - base) / bench.options.keys
-        bench.control.start()
+        bench.start_control()
         bench.wait_spool()
         if number + 1 < bench.options.gateways_tried:
             gateway.kill()
