@@ -208,7 +208,8 @@ static enum err take_heard(void *arg, struct archive *archive, struct text *why)
     return ERR_OK;
 }
 
-/* When one of the files was written, which is when its news had come: `heard` is up to a minute behind. */
+/* When one of the files was written. Not before its news had come, but maybe long after: a start writes too, and so
+ * does who copies. */
 static int64_t newest_file_s(const struct control *control)
 {
     DIR *folder = opendir(control->settings->state);
@@ -226,17 +227,20 @@ static int64_t newest_file_s(const struct control *control)
     return newest_s;
 }
 
-/* By the time of day, since no other clock goes on over a restart; a clock that was set back makes it now. */
+/*
+ * By the time of day, since no other clock goes on over a restart; a clock that was set back makes it now. What `heard`
+ * says is up to a minute behind: rather that than files' times, by which each start would make old knowledge fresh.
+ */
 static void load_heard(struct control *control)
 {
-    int64_t heard_s = 0, file_s = control->held ? newest_file_s(control) : 0, ago_ms;
+    int64_t heard_s = 0, ago_ms;
     struct text why;
 
     text_init(&why, MAX_SENTENCE);
     if (archive_read(control->heard_path, &heard_form, take_heard, &heard_s, &why) != ERR_OK)
         heard_s = 0;
-    if (file_s > heard_s)
-        heard_s = file_s;
+    if (!heard_s && control->held) /* killed before it was written for the first time; it is in a moment */
+        heard_s = newest_file_s(control);
     if (heard_s > 0) {
         ago_ms = clock_wall_ms() - heard_s * 1000;
         control->has_heard = true;

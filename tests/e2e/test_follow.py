@@ -299,6 +299,20 @@ def test_age_goes_on_over_a_restart(pair, control, policy, folder):
     assert ready(gateway)[1]["control"]["heard_s"] > 24 * 3600
 
 
+def test_starting_again_and_again_makes_no_knowledge_fresh(pair, control):
+    """The time until which a silent gateway may accept is a promise, whatever writes to its files meanwhile."""
+    gateway = pair(follows={"max_staleness": "3s"})
+    wait_for(lambda: (gateway.state / "heard").exists(), 5)
+    control.order("stop")
+
+    def is_refused_after_a_start():
+        gateway.kill()
+        gateway.spawn()
+        gateway.wait_until_up(False)
+        return status(gateway, ALICE) == 503
+    wait_for(is_refused_after_a_start, 30, "a refusal")
+
+
 def test_a_gateway_that_never_heard_anything_says_so(pair, control):
     control.order("stop")
     gateway = pair(is_ready_wanted=False, is_known=False)
