@@ -13,10 +13,24 @@
 #include "publish.h"
 #include "traffic.h"
 
-/* Up to which version it says what it goes by, or that it cannot. */
-static uint64_t answered_by(const struct gateway *gateway)
+/* Up to which version it says what it goes by, or that it cannot. Of two nobody knows. */
+static uint64_t answered_by(const struct gateway *gateway, int64_t now_ms)
 {
+    if (now_ms < gateway->twin_until_ms)
+        return UINT64_MAX;
     return gateway->apply_error && gateway->failed > gateway->applied ? gateway->failed : gateway->applied;
+}
+
+static bool has_confirmed(const struct gateway *gateway, uint64_t version, int64_t now_ms)
+{
+    return gateway->applied >= version && now_ms >= gateway->twin_until_ms;
+}
+
+static struct slice trouble_of(const struct gateway *gateway, int64_t now_ms)
+{
+    if (now_ms < gateway->twin_until_ms)
+        return SLICE("two gateways are running with this name and key");
+    return slice_of(gateway->apply_error ? gateway->apply_error : "");
 }
 
 static uint64_t answered_by_all(const struct roster *roster, int64_t now_ms)
@@ -24,8 +38,8 @@ static uint64_t answered_by_all(const struct roster *roster, int64_t now_ms)
     uint64_t least = UINT64_MAX;
 
     for (const struct gateway *gateway = roster->gateways; gateway; gateway = gateway->next)
-        if (answered_by(gateway) < least && gateway_is_live(roster, gateway, now_ms))
-            least = answered_by(gateway);
+        if (answered_by(gateway, now_ms) < least && gateway_is_live(roster, gateway, now_ms))
+            least = answered_by(gateway, now_ms);
     return least;
 }
 
@@ -62,8 +76,8 @@ static void add_pending(const struct roster *roster, const struct gateway *gatew
     text_add_literal(out, ",\"reason\":");
     if (!gateway_is_live(roster, gateway, now_ms))
         text_add_literal(out, "\"silent\"");
-    else if (gateway->apply_error)
-        json_add_string(out, slice_of(gateway->apply_error));
+    else if (trouble_of(gateway, now_ms).len)
+        json_add_string(out, trouble_of(gateway, now_ms));
     else
         text_add_literal(out, "\"behind\"");
     text_add_literal(out, ",\"last_seen\":");
@@ -81,7 +95,7 @@ static void add_document(const struct roster *roster, uint64_t version, int64_t 
 
     text_printf(out, "{\"version\":%llu,\"confirmed\":[", (unsigned long long)version);
     for (const struct gateway *gateway = roster->gateways; gateway; gateway = gateway->next) {
-        if (!gateway->has_key || gateway->applied < version)
+        if (!gateway->has_key || !has_confirmed(gateway, version, now_ms))
             continue;
         text_printf(out, "%s{\"name\":\"%s\"}", comma, gateway->name);
         comma = ",";
@@ -89,7 +103,7 @@ static void add_document(const struct roster *roster, uint64_t version, int64_t 
     text_add_literal(out, "],\"pending\":[");
     comma = "";
     for (const struct gateway *gateway = roster->gateways; gateway; gateway = gateway->next) {
-        if (!gateway->has_key || gateway->applied >= version)
+        if (!gateway->has_key || has_confirmed(gateway, version, now_ms))
             continue;
         text_printf(out, "%s{\"name\":\"%s\"", comma, gateway->name);
         add_pending(roster, gateway, now_ms, out);
@@ -184,8 +198,8 @@ static void add_live(const struct roster *roster, const struct gateway *gateway,
 
     text_printf(out, "\"live\":%s,\"applied_version\":%llu,\"apply_error\":",
                 gateway_is_live(roster, gateway, now_ms) ? "true" : "false", (unsigned long long)gateway->applied);
-    if (gateway->apply_error)
-        json_add_string(out, slice_of(gateway->apply_error));
+    if (trouble_of(gateway, now_ms).len)
+        json_add_string(out, trouble_of(gateway, now_ms));
     else
         text_add_literal(out, "null");
     text_add_literal(out, ",\"heard_ms_ago\":");

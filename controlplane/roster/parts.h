@@ -24,6 +24,7 @@ enum {
     UUID_BYTES = 37,
     GATEWAY_BUCKETS = 1024, /* a power of two */
     TICK_MS = 100,
+    KNOWN_INSTANCES = 4,
     GRACE_MS = 5000, /* what may have gone to a gateway after it was heard last (qw.proto: silence) */
 };
 
@@ -55,6 +56,9 @@ struct gateway {
     uint32_t max_staleness_s;
     unsigned says;
     struct traffic_source *source;
+    uint8_t instances[KNOWN_INSTANCES][CODEC_ID_BYTES]; /* who came under its key, the last one first */
+    int64_t twin_until_ms; /* until then there may be two that use its key: what one has applied says nothing of the
+                              other */
 
     /* Its Sync that waits. */
     struct link_ask *ask;
@@ -134,6 +138,8 @@ void table_persist(struct roster *roster, int64_t now_ms);
 void table_release(struct roster *roster);
 int64_t gateway_heard_ms(const struct gateway *gateway);
 bool gateway_is_live(const struct roster *roster, const struct gateway *gateway, int64_t now_ms);
+/* It is another one's now, or its first one's. */
+void gateway_set_key(struct gateway *gateway, const struct identity_key *key);
 /* Monotonic to wall clock. */
 int64_t wall_of_ms(int64_t at_ms, int64_t now_ms);
 

@@ -97,8 +97,7 @@ static void enrolled(struct enrolling *enrolling)
     if (gateway) {
         if (gateway->peer)
             link_peer_remove(gateway->peer, "this gateway has another key now");
-        gateway->has_key = true;
-        gateway->key = enrolling->key;
+        gateway_set_key(gateway, &enrolling->key);
         gateway->has_secret = false;
     }
     log_info("gateway %s has enrolled", enrolling->name);
@@ -155,6 +154,33 @@ static void on_enrolled(void *arg, struct link_ask *ask, struct slice name, cons
 
 /* --- who is there ---------------------------------------------------------------------------------------- */
 
+/*
+ * One that comes again although another has come after it was there all the time: somebody has copied the folder that
+ * holds the key. Either may hold what the other has let go, until it has heard nothing for as long as it may.
+ */
+static void look_for_twin(struct gateway *gateway, struct slice instance)
+{
+    int64_t now_ms = clock_ms();
+    unsigned at = 0;
+
+    if (instance.len != CODEC_ID_BYTES)
+        return;
+    while (at < KNOWN_INSTANCES && memcmp(gateway->instances[at], instance.at, CODEC_ID_BYTES) != 0)
+        at++;
+    if (at > 0 && at < KNOWN_INSTANCES) {
+        if (now_ms >= gateway->twin_until_ms)
+            log_error(
+                "two gateways are running with the name and the key of %s, so neither of them is taken to confirm "
+                "anything: enroll one of them under another name, and %s anew",
+                gateway->name, gateway->name);
+        gateway->twin_until_ms =
+            !gateway->max_staleness_s ? INT64_MAX : now_ms + INT64_C(1000) * gateway->max_staleness_s + GRACE_MS;
+    }
+    memmove(gateway->instances[1], gateway->instances[0],
+            (size_t)CODEC_ID_BYTES * (at < KNOWN_INSTANCES ? at : KNOWN_INSTANCES - 1));
+    memcpy(gateway->instances[0], instance.at, CODEC_ID_BYTES);
+}
+
 static void on_welcome(void *arg, struct link_peer *peer)
 {
     struct roster *roster = arg;
@@ -169,6 +195,7 @@ static void on_welcome(void *arg, struct link_peer *peer)
     gateway->peer = peer;
     gateway->max_staleness_s = link_peer_max_staleness_s(peer);
     gateway->says |= SAYS_SEEN | SAYS_WHO;
+    look_for_twin(gateway, link_peer_instance(peer));
     log_debug("gateway %s is there", gateway->name);
 }
 

@@ -159,6 +159,16 @@ void table_release(struct roster *roster)
 
 /* --- reading --------------------------------------------------------------------------------------------- */
 
+void gateway_set_key(struct gateway *gateway, const struct identity_key *key)
+{
+    gateway->has_key = true;
+    if (memcmp(gateway->key.bytes, key->bytes, sizeof key->bytes) == 0)
+        return;
+    gateway->key = *key;
+    gateway->twin_until_ms = 0;
+    memset(gateway->instances, 0, sizeof gateway->instances);
+}
+
 static void take_key(struct gateway *gateway, const struct rows *rows, size_t row)
 {
     struct identity_key key;
@@ -168,7 +178,7 @@ static void take_key(struct gateway *gateway, const struct rows *rows, size_t ro
         turn_out(gateway, "this gateway has another key now");
     gateway->has_key = has_key;
     if (has_key)
-        gateway->key = key;
+        gateway_set_key(gateway, &key);
     gateway->has_secret = rows_bytes(rows, row, COLUMN_SECRET, gateway->secret_hash.bytes, DIGEST_BYTES);
     gateway->secret_until_ms = rows_number(rows, row, COLUMN_SECRET_UNTIL);
 }

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import time
 import pytest
 
 from conftest import short_folder
+from gateway import Gateway
 from pair import Pair, Relay, freeze, thaw
 from postgres import Cluster
 from processes import BIN, ROOT, environment
@@ -161,6 +163,36 @@ def test_a_frozen_gateway_is_named_as_not_having_confirmed(pair):
     assert pair.status_of(pair.gateways[0], key["secret"]) == 401
     thaw(pair.gateways[1].process)
     pair.wait_statuses(key["secret"], 401)
+
+
+def test_two_gateways_with_one_key_confirm_nothing_until_one_of_them_has_another(start_pair):
+    """Whose folder was copied takes turns with its copy: what one of them has applied is not so on the other."""
+    pair = start_pair(gateways=1)
+    gateway = pair.gateways[0]
+    key, version = pair.create_key("laptop")
+    pair.wait_applied(version)
+    gateway.stop()
+    folder = pair.folder / "copy"
+    shutil.copytree(pair.folder / "g1" / "state", folder / "state")
+    gateway.spawn()
+    gateway.wait_until_up(True)
+    copy = Gateway(folder, pair.fake.url, environment_extra=pair.extra, ollama_api=None, auth={"valid_keys": None},
+                   control={"url": f"tcp://127.0.0.1:{pair.control.link_port}", "name": "g1", "state": f"{folder}/state"})
+    pair.stack.callback(pair.end_gateway, copy)
+    wait_for(lambda: "two gateways are running with the name and the key of g1" in pair.control.errors, 20)
+    _, said = pair.revoke_key(key["id"])
+    assert not said["confirmed"] and said["pending"][0]["may_accept_until"], said
+    assert said["pending"][0]["reason"] in ("two gateways are running with this name and key", "silent")
+
+    copy.stop()
+    gateway.stop()
+    shutil.rmtree(pair.folder / "g1" / "state")
+    (pair.folder / "g1" / "secret").write_text(pair.enroll("g1") + "\n")
+    gateway.spawn()
+    gateway.wait_until_up(True)
+    other, version = pair.create_key("other")
+    assert [one["name"] for one in pair.admin.confirmations(version, 15)["confirmed"]] == ["g1"]
+    assert [pair.status_of(gateway, one["secret"]) for one in (key, other)] == [401, 200]
 
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------
