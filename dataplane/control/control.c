@@ -323,6 +323,7 @@ struct control *control_open(const struct control_options *options, struct text 
         return NULL;
     }
     control->options = *options;
+    control->folder = -1;
     control->first = snapshot_ref(options->file);
     control->file = snapshot_ref(options->file);
     control->settings = &control->first->settings.control;

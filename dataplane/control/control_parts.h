@@ -66,6 +66,7 @@ struct control {
     struct snapshot *file, *snapshot;
     const struct control_settings *settings; /* first's */
     struct identity *identity;
+    int folder; /* `state`, locked; -1: not yet */
     struct locksmith *smith;
     struct keyring *ring; /* of now */
     struct others others;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -397,11 +398,28 @@ static enum err open_identity(struct control *control, struct text *why)
     return identity_open_or_make(path, &control->identity, why);
 }
 
+/* Two that write one journal would leave nothing whole behind. The lock is the process's: it goes when that ends. */
+static enum err lock_folder(struct control *control, struct text *why)
+{
+    const char *state = control->settings->state;
+
+    control->folder = open(state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (control->folder >= 0 && flock(control->folder, LOCK_EX | LOCK_NB) == 0)
+        return ERR_OK;
+    if (control->folder >= 0 && errno == EWOULDBLOCK)
+        text_printf(why, "control.state: the folder %s is in use by another qwen-gateway", state);
+    else
+        text_printf(why, "control.state: the folder %s cannot be used: %s", state, strerror(errno));
+    return ERR_SYSTEM;
+}
+
 enum err disk_open(struct control *control, struct text *why)
 {
     struct replay replay = { 0 };
-    enum err err = open_identity(control, why);
+    enum err err = lock_folder(control, why);
 
+    if (err == ERR_OK)
+        err = open_identity(control, why);
     if (err != ERR_OK)
         return err;
     load_archive(control);
@@ -427,6 +445,8 @@ void disk_close(struct control *control)
         event_free(control->scribe_event);
         control->scribe_event = NULL;
     }
+    if (control->folder >= 0)
+        (void)close(control->folder);
 }
 
 void disk_note(struct control *control, struct slice changes, uint64_t from, uint64_t to)

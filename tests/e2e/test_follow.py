@@ -417,6 +417,17 @@ def test_a_journal_that_has_grown_becomes_a_file(pair, control):
     assert len(list(gateway.state.glob("journal.*"))) <= 4
 
 
+def test_no_two_use_one_folder(pair, folder):
+    first = pair()
+    path = pathlib.Path(folder) / "config.yaml"
+    path.write_text(f"listen: unix:{folder}/l\noperator_listen: unix:{folder}/o\n"
+                    f"control: {{url: tcp://127.0.0.1:1, name: gw, state: {first.state}}}\n")
+    result = run([PROGRAM, "--config", path])
+    assert result.returncode == 1 and f"control.state: the folder {first.state} is in use by another" in result.stderr, result.stderr
+    first.kill()
+    pair()
+
+
 def test_the_folder_is_its_owners_alone(pair):
     gateway = pair()
     assert gateway.state.stat().st_mode & 0o777 == 0o700
