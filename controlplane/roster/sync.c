@@ -6,6 +6,7 @@
  *     in the middle of a snapshot   the next piece
  *     too far behind, or nothing    a snapshot, as soon as there is one
  *     ahead of the database         a snapshot, when a look that began after it asked has not found more
+ *     never told anything by us     a snapshot: what it holds is another database's
  */
 #include "publish.h"
 
@@ -127,17 +128,20 @@ void sync_take(struct gateway *gateway, struct roster *roster, struct link_ask *
 {
     int64_t wait_ms = sync->wait_ms < roster->options.max_wait_ms ? sync->wait_ms : roster->options.max_wait_ms;
 
+    bool holds_ours = gateway->desired != 0 && !sync->snapshot; /* what a snapshot is to replace may be another one's */
+    uint64_t applied = holds_ours ? sync->applied : 0;
+
     if (gateway->ask) /* it asks anew, so it does not wait for that one */
         answer_nothing(gateway);
-    if (gateway->applied != sync->applied)
+    if (gateway->applied != applied)
         gateway->says |= SAYS_VERSIONS;
-    gateway->applied = sync->applied;
+    gateway->applied = applied;
     note_error(gateway, sync->apply_error, sync->failed);
     roster->is_confirm_due = true;
 
     gateway->ask = ask;
     gateway->ask_until_ms = now_ms + wait_ms;
-    gateway->have = sync->have;
+    gateway->have = gateway->desired ? sync->have : 0;
     gateway->snapshot = sync->snapshot;
     gateway->next_piece = sync->next_chunk;
     gateway->looks = publish_looks(roster->publish);

@@ -34,7 +34,7 @@ def start_pair(fake, folder, database):
     """start_pair(gateways=2, …): see Pair."""
     with contextlib.ExitStack() as stack:
         def start(**options):
-            return Pair(stack, folder, options.pop("database", database), fake, **options)
+            return Pair(stack, options.pop("folder", folder), options.pop("database", database), fake, **options)
         yield start
 
 
@@ -193,6 +193,27 @@ def test_two_gateways_with_one_key_confirm_nothing_until_one_of_them_has_another
     other, version = pair.create_key("other")
     assert [one["name"] for one in pair.admin.confirmations(version, 15)["confirmed"]] == ["g1"]
     assert [pair.status_of(gateway, one["secret"]) for one in (key, other)] == [401, 200]
+
+
+def test_a_gateway_that_is_given_to_another_control_plane_forgets_the_one_before(start_pair, cluster):
+    """Their versions are numbers alike and mean different things: nothing may be built on those of the other."""
+    pair = start_pair(gateways=1)
+    gateway = pair.gateways[0]
+    key, version = pair.create_key("laptop")
+    pair.wait_applied(version)
+    with short_folder() as folder:
+        other = start_pair(database=cluster.database(), folder=folder, gateways=0)
+        for i in range(version + 2):
+            theirs, _ = other.create_key(f"key{i}")
+        (pair.folder / "g1" / "secret").write_text(other.enroll("g1") + "\n")
+        gateway.stop()
+        gateway.write_config(control={"url": f"tcp://127.0.0.1:{other.control.link_port}"})
+        gateway.spawn()
+        gateway.wait_until_up(False)
+        wait_for(lambda: other.admin.confirmations(other.head())["confirmed"], 20, "that it goes by the other one")
+        assert [pair.status_of(gateway, one["secret"]) for one in (key, theirs)] == [401, 200]
+        gateway.stop()
+        other.control.stop()
 
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------
