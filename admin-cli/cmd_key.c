@@ -19,7 +19,6 @@ static const struct column columns[] = {
     { "ALLOW", "allow", CELL_TEXT, 6, "everywhere" },
     { NULL, "delegate", CELL_YES, 0, NULL },
     { NULL, "replaced_by", CELL_TEXT, 0, NULL },
-    { "LAST USED", "last_used_at", CELL_TIME, 7, "never" },
     { NULL, "note", CELL_TEXT, 0, NULL },
     { NULL, "version", CELL_NUMBER, 0, NULL },
     { NULL, "created_at", CELL_TIME, 0, NULL },

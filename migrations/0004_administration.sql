@@ -472,8 +472,7 @@ CREATE VIEW shown_key AS
     SELECT k.id, u.name AS "user", t.name AS team, k.name, k.prefix,
            CASE WHEN k.state = 'active' AND k.expires_at <= now() THEN 'expired' ELSE k.state END AS state,
            shown(k.expires_at) AS expires_at, k.models, k.rpm, k.max_concurrent, k.allow, k.delegate, k.replaced_by, k.note,
-           k.version, shown(k.created_at) AS created_at, shown(k.updated_at) AS updated_at, shown(k.revoked_at) AS revoked_at,
-           shown(k.last_used_at) AS last_used_at
+           k.version, shown(k.created_at) AS created_at, shown(k.updated_at) AS updated_at, shown(k.revoked_at) AS revoked_at
     FROM api_key AS k JOIN app_user AS u ON u.id = k.user_id LEFT JOIN team AS t ON t.id = u.team_id;
 
 CREATE VIEW shown_whitelist AS

@@ -117,7 +117,6 @@ static const struct field key_fields[] = {
     { "note", FIELD_NOTE, SHOWN | KEY_WRITES, .fallback = "\"\"", .help = "for people" },
     STAMPS,
     { "revoked_at", FIELD_TIME, SHOWN | NULLABLE, .help = "when it was revoked" },
-    { "last_used_at", FIELD_TIME, SHOWN | NULLABLE, .help = "when a gateway last let somebody in with it" },
 };
 static const struct field key_filters[] = {
     { "user", FIELD_LABEL, .help = "only this user's" },

@@ -17,7 +17,7 @@ from wire import wait_for
 USER = ["id", "name", "team", "weight", "class", "disabled", "note", "keys", "version", "created_at", "updated_at"]
 TEAM = ["id", "name", "note", "users", "version", "created_at", "updated_at"]
 KEY = ["id", "user", "team", "name", "prefix", "state", "expires_at", "models", "rpm", "max_concurrent", "allow", "delegate",
-       "replaced_by", "note", "version", "created_at", "updated_at", "revoked_at", "last_used_at"]
+       "replaced_by", "note", "version", "created_at", "updated_at", "revoked_at"]
 MODEL = ["name", "alias_of", "backend_model", "num_ctx", "keep_alive", "max_prompt_chars", "max_system_chars", "think", "preload",
          "note", "version", "created_at", "updated_at"]
 BACKEND = ["name", "url", "kind", "slots", "models", "weight", "drain", "note", "version", "created_at", "updated_at"]
@@ -75,7 +75,7 @@ def test_each_noun_is_made_shown_changed_listed_and_gone(ledger, database):
     key = ledger.key("alice", "laptop", expires_in="90d", models=["Qwen3:32B", "library/llama3"], rpm=30, allow=["10.0.0.0/16", "::1"])
     assert list(key) == KEY and (key["user"], key["team"], key["state"], key["rpm"]) == ("alice", "red", "active", 30)
     assert key["models"] == ["qwen3:32b", "llama3:latest"] and key["allow"] == ["10.0.0.0/16", "::1/128"]
-    assert TIME.match(key["expires_at"]) and key["last_used_at"] is None
+    assert TIME.match(key["expires_at"])
     assert ledger.get("user", "alice")["keys"] == 1 and ledger.get("team", "red")["users"] == 1
     for name in (key["id"], key["prefix"], "alice/laptop", user["id"] + "/laptop"):
         assert ledger.get("key", name) == key

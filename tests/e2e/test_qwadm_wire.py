@@ -24,7 +24,7 @@ from wire import wait_for
 KEY = {"id": "0b3c7f6e-0000-4000-8000-000000000001", "user": "alice", "team": None, "name": "laptop", "prefix": "abcdefghij",
        "state": "active", "expires_at": None, "models": None, "rpm": None, "max_concurrent": None, "allow": None, "delegate": False,
        "replaced_by": None, "note": "", "version": 1, "created_at": "2026-11-23T04:00:00Z", "updated_at": "2026-11-23T04:00:00Z",
-       "revoked_at": None, "last_used_at": None}
+       "revoked_at": None}
 CREATE = ("key", "create", "--user", "alice", "--name", "laptop")
 REVOKE = ("key", "revoke", "alice/laptop", "--yes")
 REVOKED = Answer(200, {**KEY, "state": "revoked"}, headers={"Qwen-Config-Version": "8"})
