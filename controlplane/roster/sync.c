@@ -70,6 +70,8 @@ static bool try(struct roster *roster, struct gateway *gateway)
     uint64_t version = publish_version(roster->publish), to;
     struct slice frame;
 
+    if (!gateway->snapshot && gateway->failed && gateway->failed == version)
+        return false; /* it cannot apply this one: it waits for another */
     if (gateway->snapshot || !gateway->have)
         return answer_piece(roster, gateway, gateway->snapshot, gateway->next_piece);
     if (gateway->have > version) {

@@ -2,6 +2,9 @@
  * An update is taken whole or not at all: its keys are gathered in the locksmith's batch, the rest in a copy of the
  * others, over which a snapshot is made by the tables that read the file. When both are good, and what the gateway
  * needs beside them is there, the batch is committed and all workers are told.
+ *
+ * But for one thing: what cannot be taken must not keep a key alive. The keys that such an update removes are shut out
+ * all the same, at the version that is here; when what was wrong with the rest is mended, all of it comes once more.
  */
 #include <stdlib.h>
 
@@ -98,28 +101,45 @@ static enum err key_put(struct batch *batch, const struct qw_key *key, struct ar
     return err;
 }
 
-static enum err key_remove(struct batch *batch, const struct qw_removed *removed, struct text *why)
+static struct digest hash_in(const struct qw_removed *removed)
 {
     struct digest hash;
 
     memcpy(hash.bytes, removed->hash.at, sizeof hash.bytes);
-    if (removed->cuts) {
-        struct digest *more = realloc(batch->cuts, (batch->cut_count + 1) * sizeof *more);
-        if (!more)
-            return no_memory(why);
-        batch->cuts = more;
-        batch->cuts[batch->cut_count++] = hash;
-    }
-    return locksmith_remove(batch->control->smith, &hash, why);
+    return hash;
+}
+
+static enum err key_cut(struct batch *batch, const struct digest *hash, struct text *why)
+{
+    struct digest *more = realloc(batch->cuts, (batch->cut_count + 1) * sizeof *more);
+
+    if (!more)
+        return no_memory(why);
+    batch->cuts = more;
+    batch->cuts[batch->cut_count++] = *hash;
+    return ERR_OK;
+}
+
+static enum err key_remove(struct batch *batch, const struct qw_removed *removed, struct text *why)
+{
+    struct digest hash = hash_in(removed);
+    enum err err = removed->cuts ? key_cut(batch, &hash, why) : ERR_OK;
+
+    return err == ERR_OK ? locksmith_remove(batch->control->smith, &hash, why) : err;
 }
 
 /* ---- gathering ---- */
+
+static bool is_key_removal(const struct qw_change *change)
+{
+    return change->what == QW_CHANGE_REMOVED && change->removed.noun == QW_KEY;
+}
 
 static enum err take_one(struct batch *batch, const struct qw_change *change, struct arena *arena, struct text *why)
 {
     if (change->what == QW_KEY)
         return key_put(batch, &change->key, arena, why);
-    if (change->what == QW_CHANGE_REMOVED && change->removed.noun == QW_KEY)
+    if (is_key_removal(change))
         return key_remove(batch, &change->removed, why);
     batch->has_others = true;
     if (change->what == QW_CHANGE_REMOVED) {
@@ -134,49 +154,50 @@ static const char *hash_of(const struct qw_change *change)
 {
     if (change->what == QW_KEY)
         return change->key.hash.at;
-    return change->what == QW_CHANGE_REMOVED && change->removed.noun == QW_KEY ? change->removed.hash.at : NULL;
+    return is_key_removal(change) ? change->removed.hash.at : NULL;
 }
 
-/*
- * Which of them a later one about the same key overrules: what was wrong with a key and was put right is not wrong any
- * more. NULL: no memory. A removal that cuts is never overruled, since requests are to end.
- */
-static bool *find_overruled(const struct qw_change *changes, size_t count, struct arena *arena)
+/* Which of them are followed by another one about the same key. NULL: no memory. */
+static bool *find_followed(const struct qw_change *changes, size_t count, struct arena *arena)
 {
     size_t room = 64, at;
     const char **seen;
-    bool *overruled = arena_take(arena, count + 1);
+    bool *followed = arena_take(arena, count + 1);
 
     while (room < 2 * count)
         room *= 2;
     seen = arena_take(arena, room * sizeof *seen);
-    for (size_t i = count; seen && overruled && i-- > 0;) {
+    for (size_t i = count; seen && followed && i-- > 0;) {
         const char *hash = hash_of(&changes[i]);
         if (!hash)
             continue;
         memcpy(&at, hash, sizeof at);
         for (at &= room - 1; seen[at] && memcmp(seen[at], hash, CODEC_HASH_BYTES) != 0;)
             at = (at + 1) & (room - 1);
-        overruled[i] = seen[at] && !(changes[i].what == QW_CHANGE_REMOVED && changes[i].removed.cuts);
+        followed[i] = seen[at];
         seen[at] = hash;
     }
-    return seen ? overruled : NULL;
+    return seen ? followed : NULL;
 }
 
+/*
+ * What was wrong with a key and was put right later is not wrong any more; but a removal that cuts counts also where
+ * the key came back, since requests are to end.
+ */
 static enum err take_all(struct batch *batch, struct slice bytes, struct text *why)
 {
     const struct qw_change *changes;
     struct arena arena, words;
-    bool *overruled = NULL;
+    bool *followed = NULL;
     size_t count = 0;
     enum err err;
 
     arena_init(&arena);
     err = changes_unpack(bytes, &arena, &changes, &count, why);
-    if (err == ERR_OK && !(overruled = find_overruled(changes, count, &arena)))
+    if (err == ERR_OK && !(followed = find_followed(changes, count, &arena)))
         err = no_memory(why);
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        if (overruled[i])
+        if (followed[i] && !(is_key_removal(&changes[i]) && changes[i].removed.cuts))
             continue;
         arena_init(&words);
         err = take_one(batch, &changes[i], &words, why);
@@ -235,6 +256,20 @@ static bool owe_cuts(struct control *control, const struct batch *batch)
     return true;
 }
 
+static void take_ring(struct control *control)
+{
+    (void)keyring_unref(control->ring);
+    control->ring = locksmith_ring(control->smith);
+}
+
+static void next_turn(struct control *control)
+{
+    control->turn++;
+    control->adopted_ms = clock_ms();
+    (void)control_look_at_age(control, control->adopted_ms); /* the first version ends a refusal */
+    control_tell(control);
+}
+
 /* Everything is in the batch. Its others become ours; nothing of it is left when it could not be. */
 static enum err take_over(struct batch *batch, uint64_t to, bool is_quiet, struct text *why)
 {
@@ -263,20 +298,102 @@ static enum err take_over(struct batch *batch, uint64_t to, bool is_quiet, struc
             *batch->others = (struct others){ 0 };
             warn_lines(&warnings);
         }
-        (void)keyring_unref(control->ring);
-        control->ring = locksmith_ring(control->smith);
+        take_ring(control);
         control->held = to;
     }
     (void)snapshot_unref(fresh);
     text_release(&warnings);
-    if (err != ERR_OK || is_quiet)
-        return err;
-    control->turn++;
-    control->adopted_ms = clock_ms();
-    (void)control_look_at_age(control, control->adopted_ms); /* the first version ends a refusal */
-    control_tell(control);
-    return ERR_OK;
+    if (err == ERR_OK && !is_quiet)
+        next_turn(control);
+    return err;
 }
+
+/* ---- what cannot be taken ---- */
+
+/* The batch gets those that are in the ring and do not come back; `packed` as well, for the journal. */
+static enum err gather_removals(struct batch *batch, struct slice bytes, struct text *packed, struct text *why)
+{
+    const struct qw_change *changes;
+    struct arena arena;
+    bool *followed = NULL;
+    size_t count = 0;
+    enum err err;
+
+    arena_init(&arena);
+    err = changes_unpack(bytes, &arena, &changes, &count, why);
+    if (err == ERR_OK && !(followed = find_followed(changes, count, &arena)))
+        err = no_memory(why);
+    for (size_t i = 0; i < count && err == ERR_OK; i++) {
+        struct digest hash;
+        if (!is_key_removal(&changes[i]))
+            continue;
+        hash = hash_in(&changes[i].removed);
+        if (changes[i].removed.cuts)
+            err = key_cut(batch, &hash, why);
+        if (err != ERR_OK || followed[i] || !keyring_find(batch->control->ring, &hash))
+            continue;
+        err = locksmith_remove(batch->control->smith, &hash, why);
+        if (err == ERR_OK)
+            err = change_pack(&changes[i], packed, why);
+    }
+    arena_release(&arena);
+    return err;
+}
+
+/*
+ * The keys that these changes remove, out of the ring. Nothing else of them counts, and the version stays: they come
+ * again, and to remove what is gone is no error. A ring without some of its version's keys may lie on the disk.
+ */
+static void shut_out(struct control *control, struct slice changes, bool is_quiet)
+{
+    struct batch batch = { .control = control };
+    struct text packed, why;
+    enum err err;
+
+    text_init(&packed, SIZE_MAX / 4);
+    text_init(&why, MAX_SENTENCE);
+    if (!control->ring) /* at a start */
+        take_ring(control);
+    locksmith_begin_removals(control->smith);
+    err = gather_removals(&batch, changes, &packed, &why);
+    if (err == ERR_OK && !is_quiet && !owe_cuts(control, &batch))
+        err = no_memory(&why);
+    if (err == ERR_OK && packed.len)
+        err = locksmith_commit(control->smith, &why);
+    else
+        locksmith_abandon(control->smith);
+    if (err == ERR_OK && packed.len) {
+        take_ring(control);
+        if (!is_quiet)
+            disk_note(control, text_slice(&packed), control->held, control->held);
+    }
+    if (err != ERR_OK) /* it is tried again with the whole */
+        log_error("keys that are revoked could not be shut out: %s", text_string(&why));
+    else if (!is_quiet && (packed.len || batch.cut_count))
+        next_turn(control);
+    free(batch.cuts);
+    text_release(&packed);
+    text_release(&why);
+}
+
+/* The same of a snapshot all of which is in the batch: whom it does not know is out. */
+static void shut_out_others(struct control *control)
+{
+    struct text why;
+    size_t count;
+
+    text_init(&why, MAX_SENTENCE);
+    if (locksmith_commit_removals(control->smith, &count, &why) != ERR_OK) {
+        log_error("keys that are revoked could not be shut out: %s", text_string(&why));
+    } else if (count) {
+        take_ring(control);
+        disk_note_ring(control);
+        next_turn(control);
+    }
+    text_release(&why);
+}
+
+/* ---- changes ---- */
 
 static enum err apply(struct control *control, struct slice changes, uint64_t to, bool is_quiet, struct text *why)
 {
@@ -287,12 +404,13 @@ static enum err apply(struct control *control, struct slice changes, uint64_t to
     if (err != ERR_OK)
         return no_memory(why);
     err = locksmith_begin(control->smith, control->held, to, why);
-    if (err == ERR_OK)
+    if (err == ERR_OK) {
         err = take_all(&batch, changes, why);
-    if (err == ERR_OK)
-        err = take_over(&batch, to, is_quiet, why);
-    else
-        locksmith_abandon(control->smith);
+        if (err == ERR_OK)
+            err = take_over(&batch, to, is_quiet, why);
+        if (err != ERR_OK)
+            shut_out(control, changes, is_quiet);
+    }
     free(batch.cuts);
     others_release(&others);
     return err;
@@ -300,6 +418,10 @@ static enum err apply(struct control *control, struct slice changes, uint64_t to
 
 enum err apply_quietly(struct control *control, struct slice changes, uint64_t to, struct text *why)
 {
+    if (to == control->held) { /* removals of what could not be taken */
+        shut_out(control, changes, true);
+        return ERR_OK;
+    }
     return apply(control, changes, to, true, why);
 }
 
@@ -353,6 +475,8 @@ static enum err fetch_finish(struct control *control, struct slice checksum, str
         return ERR_BAD;
     }
     err = take_over(&batch, fetch->version, false, why);
+    if (err == ERR_BAD)
+        shut_out_others(control);
     if (err != ERR_OK)
         return err;
     others_release(&fetch->others);

@@ -146,8 +146,9 @@ void control_tell(struct control *control)
 
 void control_turned(struct control *control, uint64_t turn)
 {
-    if (turn < control->turn || control->switched == control->held)
+    if (turn < control->turn || control->turned == control->turn)
         return;
+    control->turned = control->turn;
     control->switched = control->held;
     free(control->cuts);
     control->cuts = NULL;
@@ -165,6 +166,7 @@ struct snapshot *control_reload(struct control *control, struct snapshot *file, 
     (void)snapshot_unref(control->snapshot);
     control->file = snapshot_ref(file);
     control->snapshot = snapshot_ref(fresh);
+    sync_try_again(control);
     return fresh;
 }
 
@@ -224,7 +226,7 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
     clock_turn();
     now_ms = clock_ms();
     has_changed = control_look_at_age(control, now_ms);
-    if (has_changed || (control->switched != control->held && now_ms > control->adopted_ms + AGAIN_MS))
+    if (has_changed || (control->turned != control->turn && now_ms > control->adopted_ms + AGAIN_MS))
         control_tell(control);
     disk_tick(control, now_ms);
     traffic_tick(control, now_ms);

@@ -10,8 +10,9 @@
  * scribe.c    the thread that writes there
  * traffic.c   Load and Commands
  *
- * Versions. `held`: what this thread knows. `switched`: what all workers serve by. `durable`: what a start would find
- * on the disk. The control plane is told the least of them.
+ * Versions. `held`: what this thread knows; keys that a later one removes may be missing, where the rest of that one
+ * could not be taken. `switched`: what all workers serve by. `durable`: what a start would find on the disk. The
+ * control plane is told the least of them.
  */
 #pragma once
 #include "arena.h"
@@ -71,8 +72,8 @@ struct control {
     struct keyring *ring; /* of now */
     struct others others;
     uint64_t held, switched, durable;
-    uint64_t turn;
-    struct digest *cuts; /* of the turns that are not confirmed yet */
+    uint64_t turn, turned; /* `turned`: the one that all workers have confirmed */
+    struct digest *cuts;   /* of the turns that are not confirmed yet */
     size_t cut_count;
     int64_t adopted_ms;
 
@@ -141,12 +142,14 @@ void sync_go_on(struct control *control);
 void sync_up(struct control *control);
 void sync_down(struct control *control);
 void sync_resync(struct control *control);
+/* What could not be applied may be by now. */
+void sync_try_again(struct control *control);
 
 /* apply.c */
 /* One of either kind. Its words are the rest of no sentence: a whole one. */
 enum err apply_changes(struct control *control, const struct qw_update *update, struct text *why);
 enum err apply_piece(struct control *control, const struct qw_update *update, struct text *why);
-/* What lies in a journal: nobody is told. */
+/* What lies in a journal: nobody is told. `to` may be what is held: then only removals of keys count. */
 enum err apply_quietly(struct control *control, struct slice changes, uint64_t to, struct text *why);
 void fetch_end(struct control *control);
 /* The snapshot of these over the file. NULL: why. */
@@ -158,6 +161,8 @@ enum err disk_open(struct control *control, struct text *why);
 /* What was applied, to be kept. */
 void disk_note(struct control *control, struct slice changes, uint64_t from, uint64_t to);
 void disk_note_whole(struct control *control);
+/* The ring has lost keys without being of another version. */
+void disk_note_ring(struct control *control);
 /* Every second. */
 void disk_tick(struct control *control, int64_t now_ms);
 void disk_close(struct control *control);

@@ -153,7 +153,7 @@ static void replay_journal(const char *path, uint64_t base, struct replay *repla
     } else {
         uint64_t end = base;
         while (journal_next(&reading, &record)) {
-            if (record.from == replay->at && record.to > record.from) {
+            if (record.from == replay->at && record.to >= record.from) { /* the same: removals only */
                 text_add_slice(&replay->changes, record.changes);
                 replay->at = record.to;
             }
@@ -187,7 +187,7 @@ static void load_journals(struct control *control, struct replay *replay)
 
     text_init(&why, MAX_SENTENCE);
     replay_all(control, replay);
-    if (replay->at != control->held) {
+    if (replay->changes.len || replay->changes.err) {
         enum err err = replay->changes.err ? replay->changes.err
                                            : apply_quietly(control, text_slice(&replay->changes), replay->at, &why);
         if (err != ERR_OK) {
@@ -303,11 +303,16 @@ static void archive_done(struct control *control, const struct scribe_news *news
         save_whole(control);
 }
 
-/* Rather than a journal that grows for ever, a new archive. */
+/* Rather than a journal that grows for ever, a new archive. A journal that began at this very version must not be begun
+ * anew before the archive is there. */
 static void compact(struct control *control)
 {
     struct text packed;
 
+    if (control->held == control->archive_version) {
+        save_whole(control);
+        return;
+    }
     text_init(&packed, SIZE_MAX / 4);
     others_pack(&control->others, &packed);
     if (!packed.err && scribe_compact(control->scribe, control->ring, &packed, keep_from(control), control->epoch))
@@ -459,6 +464,11 @@ void disk_note_whole(struct control *control)
 {
     control->epoch++;
     control->durable = 0;
+    save_whole(control);
+}
+
+void disk_note_ring(struct control *control)
+{
     save_whole(control);
 }
 

@@ -57,16 +57,23 @@ static void wait_for(struct control *control, int64_t ms)
     control->ask_at_ms = clock_ms() + ms;
 }
 
-/* Said once a sentence, told with every Sync until something is applied. */
-static void is_trouble(struct control *control, uint64_t version, const struct text *why)
+/*
+ * Said once a sentence, told with every Sync until something is applied. What is told not to be applied does not come
+ * again, so that the next thing to come is another version: that one is asked for at once, since keys that it removes
+ * are to go. Who sends the same all the same is asked ever more seldom, and who sends all there is (is_whole) too.
+ */
+static void is_trouble(struct control *control, uint64_t version, bool is_whole, const struct text *why)
 {
     bool is_new = !slice_is(text_slice(why), text_slice(&control->trouble));
 
     control->apply_errors++;
+    if (version && version != control->failed && !is_whole)
+        control->retry_ms = 0;
+    else if (!control->retry_ms)
+        control->retry_ms = FIRST_RETRY_MS;
+    else
+        control->retry_ms = 2 * control->retry_ms < MAX_RETRY_MS ? 2 * control->retry_ms : MAX_RETRY_MS;
     control->failed = version;
-    control->retry_ms = !control->retry_ms                     ? FIRST_RETRY_MS
-                        : 2 * control->retry_ms < MAX_RETRY_MS ? 2 * control->retry_ms
-                                                               : MAX_RETRY_MS;
     if (is_new) {
         text_clear(&control->trouble);
         text_add_slice(&control->trouble, text_slice(why));
@@ -106,7 +113,7 @@ static void take(struct control *control, const struct qw_update *update, bool i
         is_applied(control);
     } else if (err != ERR_OK && err != ERR_AGAIN) {
         /* What there was no memory for is wanted again; the rest waits for another version. */
-        is_trouble(control, err == ERR_NO_MEMORY ? 0 : update->to, &why);
+        is_trouble(control, err == ERR_NO_MEMORY ? 0 : update->to, update->chunk, &why);
         control->is_current = true; /* heard it was */
         wait_for(control, control->retry_ms);
     }
@@ -131,7 +138,7 @@ static void on_answer(void *arg, enum err err, const struct qw_message *answer)
         char memory[MAX_SENTENCE];
         struct text why = text_over(memory, sizeof memory);
         text_add_literal(&why, "what the control plane sent cannot be read by this version of the gateway");
-        is_trouble(control, 0, &why);
+        is_trouble(control, 0, false, &why);
         wait_for(control, control->retry_ms);
     }
     sync_go_on(control);
@@ -191,7 +198,18 @@ void sync_up(struct control *control)
 void sync_down(struct control *control)
 {
     control->is_current = false;
-    fetch_end(control); /* the next control plane may have another one */
+    control->failed = 0; /* the next control plane may say it otherwise */
+    fetch_end(control);  /* and have another one */
+}
+
+void sync_try_again(struct control *control)
+{
+    if (!control->trouble.len)
+        return;
+    control->failed = 0;
+    control->retry_ms = 0;
+    control->ask_at_ms = 0;
+    sync_go_on(control);
 }
 
 void sync_resync(struct control *control)

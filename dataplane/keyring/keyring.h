@@ -144,6 +144,8 @@ struct keyring *locksmith_ring(struct locksmith *smith);
  */
 enum err locksmith_begin(struct locksmith *smith, uint64_t from, uint64_t to, struct text *why);
 void locksmith_begin_whole(struct locksmith *smith, uint64_t to);
+/* Removals only: the version stays. For what must let nobody in although the rest of its version cannot be taken. */
+void locksmith_begin_removals(struct locksmith *smith);
 /* By its hash: one that is there is replaced. ERR_BAD with the reason; ERR_NO_MEMORY. The rule is copied. */
 enum err locksmith_put(struct locksmith *smith, const struct key_rule *rule, struct text *why);
 /* One that is not there is no error: who gathers changes may leave out what came and went. */
@@ -151,6 +153,11 @@ enum err locksmith_remove(struct locksmith *smith, const struct digest *hash, st
 /* ERR_OK: locksmith_ring() is another one now. Else nothing has changed, and the batch is gone as well. */
 enum err locksmith_commit(struct locksmith *smith, struct text *why);
 void locksmith_abandon(struct locksmith *smith);
+/*
+ * In place of committing a whole batch: only the keys that it leaves out go, and the version stays. *ret_count: how
+ * many there were; with none the ring is the one of before. Else as commit.
+ */
+enum err locksmith_commit_removals(struct locksmith *smith, size_t *ret_count, struct text *why);
 /* Frees rings of before that nobody else holds any more; commit does it as well. Gives how many are still held. */
 size_t locksmith_tidy(struct locksmith *smith);
 

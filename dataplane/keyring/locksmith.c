@@ -111,6 +111,13 @@ void locksmith_begin_whole(struct locksmith *smith, uint64_t to)
     smith->to = to;
 }
 
+void locksmith_begin_removals(struct locksmith *smith)
+{
+    locksmith_abandon(smith);
+    smith->is_open = true;
+    smith->to = smith->now->version;
+}
+
 static struct key *take_room(struct locksmith *smith, size_t bytes)
 {
     struct chunk *chunk = smith->chunks;
@@ -322,6 +329,37 @@ enum err locksmith_commit(struct locksmith *smith, struct text *why)
     }
     locksmith_abandon(smith);
     (void)locksmith_tidy(smith);
+    return err;
+}
+
+enum err locksmith_commit_removals(struct locksmith *smith, size_t *ret_count, struct text *why)
+{
+    const struct key *key = NULL;
+    struct keyring *whole;
+    enum err err = ERR_OK;
+
+    *ret_count = 0;
+    if (!smith->is_open || !smith->is_whole) {
+        text_add_literal(why, "there is no whole batch");
+        return ERR_REFUSED;
+    }
+    if (smith->is_broken || locksmith_settle(smith) != ERR_OK) {
+        locksmith_abandon(smith);
+        return say_broken(why);
+    }
+    whole = smith->fresh;
+    smith->fresh = NULL;
+    locksmith_begin_removals(smith);
+    while (err == ERR_OK && (key = keyring_next(smith->now, key))) {
+        if (keyring_find(whole, &key->hash))
+            continue;
+        err = locksmith_remove(smith, &key->hash, why);
+        ++*ret_count;
+    }
+    (void)keyring_unref(whole);
+    if (err == ERR_OK && *ret_count)
+        return locksmith_commit(smith, why);
+    locksmith_abandon(smith);
     return err;
 }
 

@@ -211,6 +211,119 @@ def test_what_cannot_be_applied_is_told_and_changes_nothing_until_it_heals(pair,
     assert ready(gateway)[1]["control"]["trouble"] == ""
 
 
+BAD = setting("max_prompt_char", 7)
+
+
+def test_what_cannot_be_applied_holds_no_revocation_back(pair, control, fake):
+    gateway = pair()
+    control.publish(*[key(secret, secret[:3]) for secret in (BOB, CAROL, "dora-may-come-in", "emil-may-come-in")])
+    good = control.version
+    control.wait_applied()
+    fake.script(times=1, tokens=2000, token_ms=20)
+    cut = gateway.open_chat(key=BOB, stream=True)
+    cut.head()
+    cut.chunk()
+    control.publish(BAD, no_key(BOB, cut=True), key("new-one", "new"), no_key(CAROL), key(CAROL, "car", rpm=7))
+    wait_for(lambda: status(gateway, BOB) == 401, 5)
+    assert b"invalid_api_key" in cut.until_closed()
+    assert (status(gateway, ALICE), status(gateway, CAROL), status(gateway, "new-one")) == (200, 200, 401)
+    told = control.wait(event="sync", failed=control.version)
+    assert told["applied"] == good and "max_prompt_char" in told["error"]
+    assert gateway.metric("control_version", state="held") == good
+    for secret in ("dora-may-come-in", "emil-may-come-in"):  # and the next one is not waited for any longer
+        assert status(gateway, secret) == 200
+        control.publish(no_key(secret))
+        began = time.monotonic()
+        wait_for(lambda secret=secret: status(gateway, secret) == 401, 5)
+        assert time.monotonic() - began < 2
+        assert control.wait(event="sync", failed=control.version)["applied"] == good
+    control.publish(gone("setting", "max_prompt_char"), key("emil-may-come-in", "emi"))
+    control.wait_applied()
+    assert [status(gateway, secret) for secret in (ALICE, BOB, CAROL, "dora-may-come-in", "emil-may-come-in", "new-one")] == \
+        [200, 401, 200, 401, 200, 200]
+
+
+def test_it_is_not_asked_for_again_what_cannot_be_applied_but_after_a_reload(pair, control):
+    gateway = pair()
+    control.wait_applied()
+    control.publish(BAD)
+    control.wait(event="sync", failed=control.version)
+    refused = gateway.metric("control_apply_errors_total")
+    since = control.here()
+    gateway.write_config(max_system_chars=3)
+    gateway.signal(1)
+    gateway.wait_log("configuration reloaded")
+    control.wait(event="sync", since=since, failed=0, where=lambda event: event["error"])
+    control.wait(event="sync", since=since, failed=control.version)
+    assert gateway.metric("control_apply_errors_total") == refused + 1
+
+
+def test_a_snapshot_that_cannot_be_applied_shuts_out_whom_it_does_not_know(pair, control):
+    gateway = pair()
+    control.publish(key(BOB, "bob"), key(CAROL, "carol"))
+    good = control.version
+    control.wait_applied()
+    control.be(chunk_bytes=100)
+    control.publish(BAD, no_key(BOB), key("new-one", "new"), keeps=False)
+    wait_for(lambda: status(gateway, BOB) == 401, 5)
+    assert (status(gateway, ALICE), status(gateway, CAROL), status(gateway, "new-one")) == (200, 200, 401)
+    assert control.wait(event="sync", failed=control.version)["applied"] == good
+    gateway.wait_log("is not applied")
+    wait_for(lambda: ready(gateway)[1]["control"]["applied"] == good, 5)
+    control.publish(gone("setting", "max_prompt_char"))
+    control.wait_applied()
+    assert [status(gateway, secret) for secret in (ALICE, BOB, CAROL, "new-one")] == [200, 401, 200, 200]
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_whom_an_update_that_cannot_be_applied_shut_out_stays_out_over_a_kill(pair, control, is_whole):
+    gateway = pair()
+    control.publish(key(BOB, "bob"), key(CAROL, "carol"))
+    good = control.version
+    control.wait_applied()
+    archive, journal = (gateway.state / "keys").stat().st_mtime_ns, gateway.metric("control_journal_bytes")
+    control.publish(BAD, no_key(BOB), keeps=not is_whole)
+    wait_for(lambda: status(gateway, BOB) == 401, 5)
+    if is_whole:
+        wait_for(lambda: (gateway.state / "keys").stat().st_mtime_ns > archive, 5)
+    else:
+        wait_for(lambda: gateway.metric("control_journal_bytes") > journal, 5)
+    gateway.kill()
+    control.order("stop")
+    again = pair()
+    assert (status(again, ALICE), status(again, BOB), status(again, CAROL)) == (200, 401, 200)
+    assert ready(again)[1]["control"]["version"] == good
+    since = control.here()
+    control.order("start")
+    control.wait(event="sync", since=since, failed=control.version)
+    assert (status(again, ALICE), status(again, BOB), status(again, CAROL)) == (200, 401, 200)
+    control.publish(gone("setting", "max_prompt_char"), no_key(CAROL))
+    control.wait_applied(since=since)
+    again.kill()
+    control.order("stop")
+    third = pair()
+    assert [status(third, secret) for secret in (ALICE, BOB, CAROL)] == [200, 401, 401]
+    assert ready(third)[1]["control"]["version"] == control.version
+
+
+def test_a_journal_of_removals_alone_becomes_a_file_as_well(pair, control):
+    gateway = pair(follows={"max_journal_bytes": "4 KiB"})
+    control.publish(*[key(f"secret-of-{n}", f"user{n}") for n in range(120)], keeps=False)
+    control.wait_applied()
+    archive = (gateway.state / "keys").stat().st_mtime_ns
+    for n in range(0, 120, 2):
+        control.publish(no_key(f"secret-of-{n}"), *([BAD] if not n else []))
+        control.wait(event="sync", failed=control.version)
+    wait_for(lambda: (gateway.state / "keys").stat().st_mtime_ns > archive, 5)
+    wait_for(lambda: gateway.metric("control_journal_bytes") < 4096, 5)
+    assert [status(gateway, f"secret-of-{n}") for n in range(20)] == [401, 200] * 10
+    wait_for(lambda: gateway.metric("control_keys") == 61, 5)
+    gateway.stop()
+    control.order("stop")
+    again = pair()
+    assert [status(again, f"secret-of-{n}") for n in range(120)] == [401, 200] * 60
+
+
 def test_a_snapshot_comes_in_pieces(pair, control):
     control.be(chunk_bytes=200)
     control.publish(*[key(f"secret-of-{n}", f"user{n}") for n in range(100)], key(ALICE))

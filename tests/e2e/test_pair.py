@@ -97,6 +97,31 @@ def test_cut_ends_what_a_revoked_key_has_running_and_without_it_that_may_finish(
     fake.wait_chats(1, "aborted")
 
 
+def test_a_setting_that_no_gateway_can_apply_holds_no_revocation_back(pair):
+    """As an administrator with a door of his own to the database makes it: the API refuses it."""
+    keys = [pair.create_key(f"laptop{n}") for n in range(4)]
+    pair.wait_applied()
+    good = pair.head()
+    bad = int(pair.database.sql("SELECT config_version FROM qwen.admin_change(jsonb_build_object('actor', 'somebody'), 'setting_put', "
+                                "'max_prompt_char', NULL, jsonb_build_object('value', 7))"))
+    wait_for(lambda: all("max_prompt_char" in one["reason"] for one in pair.admin.confirmations(bad, 0)["pending"]), 10, "the reason")
+    for key, _ in keys[:3]:
+        assert pair.statuses(key["secret"]) == [200, 200]
+        began = time.monotonic()
+        version, said = pair.revoke_key(key["id"], wait_s=0)
+        pair.wait_statuses(key["secret"], 401)
+        assert time.monotonic() - began < 4  # 30 s when it waited for a retry
+        wait_for(lambda version=version: all("max_prompt_char" in one["reason"]  # out, but not confirmed
+                                             for one in pair.admin.confirmations(version, 0)["pending"]), 10, "the reason")
+        assert len(pair.admin.confirmations(version, 0)["pending"]) == 2
+    for gateway in pair.gateways:
+        assert gateway.metric("control_version", state="applied") == good
+        assert gateway.metric("control_apply_errors_total") <= 4  # each version once
+    mended = pair.admin("DELETE", "/settings/max_prompt_char", If_Match="*").version
+    pair.wait_applied(mended)
+    assert [pair.statuses(key["secret"]) for key, _ in keys] == [[401, 401]] * 3 + [[200, 200]]
+
+
 def test_what_else_is_changed_reaches_all_gateways(pair):
     key, _ = pair.create_key("models", models=["qwen3:32b"])
     other, version = pair.create_key("all")

@@ -175,6 +175,59 @@ TEST(a_whole_batch_leaves_nothing_of_what_was)
     locksmith_free(smith);
 }
 
+TEST(removals_alone_make_a_ring_of_the_same_version)
+{
+    struct locksmith *smith = some_locksmith(10, 5);
+    struct keyring *ring;
+
+    locksmith_begin_removals(smith);
+    some_removal(smith, 3);
+    some_removal(smith, 77); /* never was */
+    some_commit(smith);
+    ring = locksmith_ring(smith);
+    CHECK(keyring_version(ring) == 5 && keyring_count(ring) == 9 && !some_found(ring, 3) && some_found(ring, 4));
+    keyring_unref(ring);
+    some_begin(smith, 5, 6); /* what leads on from that version goes on from here */
+    some_removal(smith, 3);
+    some_put(smith, 10);
+    some_commit(smith);
+    ring = locksmith_ring(smith);
+    CHECK(keyring_version(ring) == 6 && keyring_count(ring) == 10 && !some_found(ring, 3));
+    keyring_unref(ring);
+    locksmith_free(smith);
+}
+
+TEST(of_a_whole_batch_only_what_it_leaves_out_may_count)
+{
+    struct locksmith *smith = some_locksmith(1000, 5);
+    struct keyring *before = locksmith_ring(smith), *ring;
+    struct text why;
+    size_t count = 77;
+
+    text_init(&why, 1024);
+    locksmith_begin_whole(smith, 9);
+    for (unsigned n = 2; n < 1010; n++)
+        some_put(smith, n);
+    CHECK(locksmith_commit_removals(smith, &count, &why) == ERR_OK && count == 2);
+    ring = locksmith_ring(smith);
+    CHECK(keyring_version(ring) == 5 && keyring_count(ring) == 998);
+    for (unsigned n = 0; n < 1010; n++)
+        CHECK((some_found(ring, n) != NULL) == (n >= 2 && n < 1000));
+    CHECK_EQ(keyring_count(before), 1000);
+    keyring_unref(before);
+    locksmith_begin_whole(smith, 10);
+    for (unsigned n = 2; n < 1000; n++)
+        some_put(smith, n);
+    CHECK(locksmith_commit_removals(smith, &count, &why) == ERR_OK && count == 0);
+    before = locksmith_ring(smith);
+    CHECK(ring == before);
+    CHECK(locksmith_commit_removals(smith, &count, &why) == ERR_REFUSED && count == 0); /* there is no batch */
+    keyring_unref(before);
+    keyring_unref(ring);
+    locksmith_free(smith);
+    text_release(&why);
+}
+
 TEST(the_last_keys_of_a_shard_may_go_and_come)
 {
     struct locksmith *smith = some_locksmith(1, 1);
