@@ -466,6 +466,7 @@ static enum err fetch_finish(struct control *control, struct slice checksum, str
     struct fetch *fetch = &control->fetch;
     struct batch batch = { .control = control, .others = &fetch->others, .has_others = true };
     struct digest sum;
+    bool is_other;
     enum err err;
 
     digest_end(&fetch->run, &sum);
@@ -474,6 +475,8 @@ static enum err fetch_finish(struct control *control, struct slice checksum, str
                     (unsigned long long)fetch->version);
         return ERR_BAD;
     }
+    is_other = control->wants_resync || fetch->version < control->held;
+    control->switched = 0; /* it may be another content of the same version */
     err = take_over(&batch, fetch->version, false, why);
     if (err == ERR_BAD)
         shut_out_others(control);
@@ -482,7 +485,7 @@ static enum err fetch_finish(struct control *control, struct slice checksum, str
     others_release(&fetch->others);
     control->fetch = (struct fetch){ 0 }; /* the batch is committed */
     control->wants_resync = false;
-    disk_note_whole(control);
+    disk_note_whole(control, is_other);
     return ERR_OK;
 }
 

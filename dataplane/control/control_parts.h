@@ -113,6 +113,7 @@ struct control {
     uint64_t saving;  /* version of the archive that is being written; 0: none */
     bool wants_whole; /* the journal cannot lead on: an archive must be written */
     int64_t whole_ms; /* when that was tried last */
+    bool begins_anew; /* until then: what is on the disk is of another history */
     struct text disk_trouble;
 
     /* traffic */
@@ -125,6 +126,7 @@ struct control {
     uint64_t loads_lost;
     uint64_t done[MAX_DONE]; /* 0: none */
     unsigned done_at;
+    uint64_t resync; /* the command that is being carried out; 0: none */
 };
 
 /* control.c */
@@ -160,7 +162,8 @@ struct snapshot *overlay(struct snapshot *file, const struct others *others, uin
 enum err disk_open(struct control *control, struct text *why);
 /* What was applied, to be kept. */
 void disk_note(struct control *control, struct slice changes, uint64_t from, uint64_t to);
-void disk_note_whole(struct control *control);
+/* is_other: of another history than what is there, none of which may come back. */
+void disk_note_whole(struct control *control, bool is_other);
 /* The ring has lost keys without being of another version. */
 void disk_note_ring(struct control *control);
 /* Every second. */

@@ -268,7 +268,7 @@ static void whole_failed(struct control *control)
 
 static uint64_t keep_from(const struct control *control)
 {
-    return control->held >= control->archive_version ? control->archive_version : 0;
+    return control->held >= control->archive_version && !control->begins_anew ? control->archive_version : 0;
 }
 
 /* Everything into a fresh archive. While another one is being written it must wait. */
@@ -301,6 +301,8 @@ static void archive_done(struct control *control, const struct scribe_news *news
     control->archive_version = news->archive;
     if (control->wants_whole) /* it had to wait for this one */
         save_whole(control);
+    else
+        control->begins_anew = false;
 }
 
 /* Rather than a journal that grows for ever, a new archive. A journal that began at this very version must not be begun
@@ -460,10 +462,11 @@ void disk_note(struct control *control, struct slice changes, uint64_t from, uin
         save_whole(control);
 }
 
-void disk_note_whole(struct control *control)
+void disk_note_whole(struct control *control, bool is_other)
 {
     control->epoch++;
     control->durable = 0;
+    control->begins_anew |= is_other;
     save_whole(control);
 }
 

@@ -214,6 +214,15 @@ static void tidy(struct scribe *scribe, uint64_t keep_from)
     (void)closedir(folder);
 }
 
+/* The archive before this one is of another history. */
+static void drop_previous(const struct scribe *scribe)
+{
+    char path[MAX_PATH + 16];
+
+    (void)snprintf(path, sizeof path, "%s.previous", scribe->options.path);
+    (void)unlink(path);
+}
+
 /* False: why is in `trouble`. */
 static bool save(struct scribe *scribe, const struct job *job)
 {
@@ -251,6 +260,8 @@ static void save_and_begin(struct scribe *scribe, const struct job *job)
     }
     set_broken(scribe, false);
     tidy(scribe, job->keep_from ? job->keep_from : UINT64_MAX);
+    if (!job->keep_from)
+        drop_previous(scribe);
     begin(scribe, version);
     is_on_disk(scribe, version, job->epoch);
 }

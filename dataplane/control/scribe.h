@@ -44,8 +44,8 @@ bool scribe_go_on(struct scribe *scribe, uint64_t base, uint64_t bytes);
 /* Begins a journal. */
 bool scribe_begin(struct scribe *scribe, uint64_t base);
 bool scribe_note(struct scribe *scribe, struct slice changes, uint64_t from, uint64_t to, uint64_t epoch);
-/* Writes the archive, then begins a journal at its version; older ones than `keep_from` go, all when that is 0. What
- * stands behind it in the queue waits. */
+/* Writes the archive, then begins a journal at its version; older ones than `keep_from` go; when that is 0 all, and the
+ * archive before with them. What stands behind it in the queue waits. */
 bool scribe_save(struct scribe *scribe, struct keyring *ring, const struct text *others, uint64_t keep_from,
                  uint64_t epoch);
 /* The same beside the queue: the journal of that version begins at once. One at a time, and not while one is saved. */

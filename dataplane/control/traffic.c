@@ -153,6 +153,7 @@ static struct slice obey(struct control *control, const struct qw_command *comma
     case QW_RESYNC:
         log_info("the control plane says to fetch everything anew");
         sync_resync(control);
+        control->resync = command->id;
         break;
     default:
         return SLICE("this version of the gateway does not know the command");
@@ -170,17 +171,40 @@ static void on_acked(void *arg, enum err err, const struct qw_message *answer)
     control->is_acking = false;
 }
 
+static void acknowledge(struct control *control, const struct qw_done *done, size_t count)
+{
+    const struct qw_message message = { QW_ACK, .ack = { done, count } };
+
+    if (count)
+        control->is_acking = link_client_ask(control->link, &message, on_acked, control) == ERR_OK;
+}
+
+/* One that goes on for a while comes again until it is acknowledged, which is when it is over. */
 static void obey_all(struct control *control, const struct qw_commands *commands)
 {
     struct qw_done done[MAX_ACKS];
-    size_t count = commands->count < MAX_ACKS ? commands->count : MAX_ACKS;
-    struct qw_message message = { QW_ACK, .ack = { done, count } };
+    size_t count = 0;
 
-    if (!count || control->is_acking)
+    if (control->is_acking)
         return;
-    for (size_t i = 0; i < count; i++)
-        done[i] = (struct qw_done){ commands->commands[i].id, obey(control, &commands->commands[i]) };
-    control->is_acking = link_client_ask(control->link, &message, on_acked, control) == ERR_OK;
+    for (size_t i = 0; i < commands->count && count < MAX_ACKS; i++) {
+        struct slice trouble = obey(control, &commands->commands[i]);
+        if (commands->commands[i].id != control->resync)
+            done[count++] = (struct qw_done){ commands->commands[i].id, trouble };
+    }
+    acknowledge(control, done, count);
+}
+
+/* Every worker serves by what was fetched, and the disk has it. */
+static void end_resync(struct control *control)
+{
+    const struct qw_done done = { control->resync, { 0 } };
+
+    if (!control->resync || control->wants_resync || sync_applied(control) != control->held || control->is_acking)
+        return;
+    log_info("everything was fetched anew: version %llu", (unsigned long long)control->held);
+    control->resync = 0;
+    acknowledge(control, &done, 1);
 }
 
 /* ---- Load ---- */
@@ -229,6 +253,8 @@ void traffic_tick(struct control *control, int64_t now_ms)
 
     for (unsigned i = 0; i < control->tally_count; i++)
         tally_take(control->tallies[i], &control->next);
+    if (control->is_up)
+        end_resync(control);
     if (!control->is_up || control->is_loading)
         return;
     arena_init(&arena);
