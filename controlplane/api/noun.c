@@ -170,7 +170,7 @@ static const struct field backend_filters[] = { { "name", FIELD_BACKEND_NAME, .h
 
 static const struct field setting_fields[] = {
     { "name", FIELD_SETTING_NAME, SHOWN, .help = "a setting of gateways" },
-    { "value", FIELD_ANY, SHOWN | CREATE | REQUIRED, .help = "as the gateway's file has it" },
+    { "value", FIELD_ANY, SHOWN | CREATE | REQUIRED, .help = "as the gateway's file has it: see below" },
     STAMPS,
 };
 static const struct field setting_filters[] = { { "name", FIELD_SETTING_NAME, .help = "only the one of this name" } };

@@ -8,7 +8,8 @@
 #include "parts.h"
 
 enum { NAME_BYTES = 96, PATH_BYTES = 2 * NAME_BYTES };
-#define VERSION_MAX ((json_int_t)999999999999999999)
+#define MS_IN_SECOND INT64_C(1000)
+#define VERSION_MAX  ((json_int_t)999999999999999999)
 
 /* Memory may run out at every step: a piece that is missing makes the whole NULL. */
 static bool is_short;
@@ -85,6 +86,53 @@ static json_t *words_schema(const char *const *words, bool is_nullable)
     return set(typed("string"), "enum", list);
 }
 
+/* Durations and sizes may be numbers, or text with a unit. */
+static json_t *amount_schema(const struct setting *setting, int64_t factor, const char *pattern)
+{
+    json_t *number = typed("integer"), *text = say(typed("string"), "pattern", pattern);
+
+    set(set(number, "minimum", json_integer(setting->min / factor)), "maximum", json_integer(setting->max / factor));
+    if (setting->kind == SETTING_MS) {
+        json_decref(number);
+        return text;
+    }
+    return set(json_object(), "oneOf", add(add(json_array(), number), text));
+}
+
+static json_t *setting_schema(const struct setting *setting)
+{
+    switch (setting->kind) {
+    case SETTING_BOOL:
+        return typed("boolean");
+    case SETTING_CHOICE:
+        return words_schema(setting->words, false);
+    case SETTING_LIST:
+        return set(typed("array"), "items", words_schema(setting->words, false));
+    case SETTING_SECONDS:
+        return amount_schema(setting, MS_IN_SECOND, "^(0|[1-9][0-9]{0,11}) ?[smh]$");
+    case SETTING_MS:
+        return amount_schema(setting, 1, "^(0|[1-9][0-9]{0,11}) ?(ms|s|m|h)$");
+    case SETTING_BYTES:
+        return amount_schema(setting, 1, "^(0|[1-9][0-9]{0,11}) ?[KMG]iB$");
+    default:
+        return set(set(typed("integer"), "minimum", json_integer(setting->min)), "maximum", json_integer(setting->max));
+    }
+}
+
+/* Of any setting; each by its name as the title. */
+static json_t *settings_schema(void)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < setting_count; i++) {
+        char memory[PATH_BYTES];
+        struct text form = text_over(memory, sizeof memory);
+        setting_add_form(&settings[i], &form);
+        add(list, say(say(setting_schema(&settings[i]), "title", settings[i].name), "description", memory));
+    }
+    return set(json_object(), "anyOf", list);
+}
+
 static json_t *kind_schema(const struct field *field, bool is_given)
 {
     static const char *const any[] = { "object", "array", "string", "number", "boolean" };
@@ -109,6 +157,8 @@ static json_t *kind_schema(const struct field *field, bool is_given)
     case FIELD_OBJECT:
         return typed("object");
     case FIELD_ANY:
+        if (is_given)
+            return settings_schema();
         schema = json_array();
         for (size_t i = 0; i < sizeof any / sizeof *any; i++)
             add(schema, json_string(any[i]));
@@ -304,6 +354,12 @@ static json_t *id_schema(const struct route *route)
 
     if (!route->noun)
         return json_pack("{s:s, s:i, s:I}", "type", "integer", "minimum", 0, "maximum", VERSION_MAX);
+    if (route->noun == &noun_setting && route->method == METHOD_PUT) {
+        schema = json_array();
+        for (size_t i = 0; i < setting_count; i++)
+            add(schema, json_string(settings[i].name));
+        return set(typed("string"), "enum", schema);
+    }
     if (strcmp(route->noun->key, "id") != 0)
         return text_schema(key_field(route->noun)->kind, true);
     schema = json_pack("{s:s, s:i, s:i}", "type", "string", "minLength", 1, "maxLength", ID_MAX_CHARS);

@@ -2,8 +2,9 @@
  * parts - what the files of api/ share. Nobody else includes this (their tests do).
  *
  * noun.c: what there is, field by field. route.c: what can be asked. form.c, query.c: what was sent, held against the
- * fields. openapi.c: the same tables as a document. guest.c: connections. exchange.c: one request, from its head to
- * its answer. token.c, limiter.c: who it is. change.c, look.c, fleet.c: what routes do.
+ * fields; setting.c: which settings there are. openapi.c: the same tables as a document. guest.c: connections.
+ * exchange.c: one request, from its head to its answer. token.c, limiter.c: who it is. change.c, look.c, fleet.c: what
+ * routes do.
  */
 #pragma once
 #include <jansson.h>
@@ -135,6 +136,32 @@ json_t *form_read(const struct form *form, const json_t *given, struct complaint
 bool field_takes(const struct field *field, struct slice text, struct text *why);
 /* Deeper than this many brackets? Of any text. */
 bool json_is_deep(struct slice text, unsigned max_depth);
+
+/* ---- settings of gateways (setting.c) ---- */
+
+enum setting_kind {
+    SETTING_BOOL,
+    SETTING_NUMBER,
+    SETTING_SECONDS, /* a number of them, or text */
+    SETTING_MS,      /* text only: as in a gateway's file, a bare number has no meaning */
+    SETTING_BYTES,   /* a number of them, or text */
+    SETTING_CHOICE,
+    SETTING_LIST, /* of the words */
+};
+struct setting {
+    const char *name;
+    enum setting_kind kind;
+    int64_t min, max; /* of durations ms */
+    const char *const *words;
+};
+extern const struct setting settings[];
+extern const size_t setting_count;
+const struct setting *setting_find(struct slice name);
+/* The value as it is kept. NULL: gateways do not take it, or no memory. */
+json_t *setting_take(const struct setting *setting, const json_t *value);
+/* "a whole number from 1 to 1000000" */
+void setting_add_form(const struct setting *setting, struct text *out);
+void setting_add_names(struct text *out);
 
 /* ---- queries (query.c) ---- */
 
@@ -335,9 +362,10 @@ const char *exchange_field(const struct exchange *exchange, const char *name);
 
 void token_check(struct exchange *exchange);
 
-/* ---- what routes do (change.c, look.c, fleet.c) ---- */
+/* ---- what routes do (change.c, look.c, fleet.c, setting.c) ---- */
 
 void handle_change(struct exchange *exchange);
+void handle_setting_put(struct exchange *exchange);
 void handle_key_create(struct exchange *exchange);
 void handle_key_rotate(struct exchange *exchange);
 void handle_key_import(struct exchange *exchange);

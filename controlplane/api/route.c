@@ -128,7 +128,7 @@ const struct route routes[] = {
     PAGE_OF(noun_setting, "/settings", "Settings", READERS),
     ONE_OF(noun_setting, "/settings", "Setting", READERS),
     { METHOD_PUT, BASE "/settings/{id}", WRITERS, IS_CHANGE | TAKES_VERSION, &noun_setting, "setting_put", NULL,
-      handle_change, NULL, "putSetting", "sets it, whether it was set before or not" },
+      handle_setting_put, NULL, "putSetting", "sets it, whether it was set before or not" },
     DROP(noun_setting, "/settings", "Setting", "setting_delete", WRITERS, NEEDS_VERSION,
          "leaves it to each gateway's own file again"),
 

@@ -17,6 +17,7 @@ THERE = {  # made by test_openapi.py before the run
     "users": "alice", "teams": "ops", "keys": "alice/laptop", "whitelist": "10.0.0.0/8", "models": "qwen3:32b",
     "backends": "gpu1", "settings": "rate_limit.max_requests", "gateways": "gw1", "admin-tokens": "owner",
 }
+VALUES = {"enabled": True, "retry_after": "exact", "strip": ["model"], "slow_start": "5s", "max_body_bytes": "1 MiB"}  # others: 20
 NUMBERS = itertools.count()
 MATCH = re.compile(r'("[1-9][0-9]{0,8}"|\*)')
 
@@ -84,6 +85,8 @@ def before_call(context, case, kwargs):
         case.query.pop("cursor", None)
     if isinstance(case.body, dict):
         mend(case.body)
+    if case.path.startswith("/admin/v1/settings/") and case.method == "PUT":
+        case.body["value"] = VALUES.get(case.path_parameters["id"].split(".")[-1], 20)  # of any of them, the document says
     if case.headers and "If-Match" in case.headers and not MATCH.fullmatch(str(case.headers["If-Match"])):
         case.headers["If-Match"] = "*"
     if case.headers and "Idempotency-Key" in case.headers:

@@ -311,6 +311,8 @@ def texts(schema, schemas, path=()):
         yield from texts(schema["items"], schemas, (*path, 0))
     for name, one in schema.get("properties", {}).items():
         yield from texts(one, schemas, (*path, name))
+    for one in [*schema.get("anyOf", ()), *schema.get("oneOf", ())]:
+        yield from texts(one, schemas, path)
 
 
 def body_with(path, value):
@@ -322,19 +324,17 @@ def body_with(path, value):
 def test_nothing_that_can_be_written_disturbs_any_text(control, database):
     """Every text of every body, every name in a path and every filter."""
     document = control.good("GET", "/admin/openapi.json", token=None)
-    schemas, tried, taken = document["components"]["schemas"], 0, 0
+    schemas, tried = document["components"]["schemas"], 0
     with contextlib.closing(control.connect()) as wire:
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-                named = path.replace("{id}", "nobody")
-                for place in texts(content["schema"], schemas) if content else ():
+                named = path.replace("{id}", "slow_start" if "settings" in path else "nobody")
+                for place in set(texts(content["schema"], schemas)) if content else ():
                     for nasty in NASTY:
                         answer = control.call(method.upper(), named, body_with(place, nasty), version="*", connection=wire)
-                        may_be_taken = answer.status in (200, 201) and place == ("value",)
-                        assert answer.status in (400, 404) or may_be_taken, (path, place, nasty[:40], answer)
+                        assert answer.status in (400, 404), (path, place, nasty[:40], answer)
                         tried += 1
-                        taken += answer.status < 300
                 for nasty in NASTY if "{id}" in path and method == "get" and "confirmations" not in path else ():
                     if nasty and "\ud800" not in nasty and len(nasty) < 5000:
                         answer = control.call("GET", path.replace("{id}", part(nasty)), connection=wire)
@@ -344,7 +344,7 @@ def test_nothing_that_can_be_written_disturbs_any_text(control, database):
                         if "\ud800" not in nasty and len(nasty) < 5000:
                             answer = control.call("GET", f"{path.replace('{id}', '0')}?{parameter['name']}={part(nasty)}", connection=wire)
                             assert answer.status in (200, 400), (path, parameter, nasty, answer)
-    assert tried > 1000 and taken > 5
+    assert tried > 1000
     assert database.sql("SELECT count(*) FROM qwen.app_user") == "0"
     for number, nasty in enumerate(NASTY[:5] + NASTY[-4:-2]):
         assert control.good("POST", "/teams", {"name": f"t{number}", "note": nasty})["note"] == nasty

@@ -84,7 +84,7 @@ static void add_values(const struct field *field, struct text *out)
                                                   : "words");
         break;
     case FIELD_ANY:
-        text_add_literal(out, "whatever JSON has, but null");
+        text_add_literal(out, "as the setting needs it");
         break;
     case FIELD_OBJECT:
         text_add_literal(out, "the object as it was shown");
@@ -128,10 +128,23 @@ static void add_problems(struct text *out)
         text_printf(out, "| %u | `%s` | %s |\n", problems[i].status, problems[i].code, problems[i].title);
 }
 
+static void add_settings(struct text *out)
+{
+    text_add_literal(out, "\n| setting | values |\n|---|---|\n");
+    for (size_t i = 0; i < setting_count; i++) {
+        text_printf(out, "| `%s` | ", settings[i].name);
+        setting_add_form(&settings[i], out);
+        text_add_literal(out, " |\n");
+    }
+}
+
 static void add_nouns(struct text *out)
 {
-    for (size_t i = 0; i < noun_count; i++)
+    for (size_t i = 0; i < noun_count; i++) {
         add_noun(nouns[i], out);
+        if (nouns[i] == &noun_setting)
+            add_settings(out);
+    }
 }
 
 static void read_page(const char *path, struct text *file)
