@@ -491,10 +491,16 @@ CREATE VIEW shown_backend AS
 CREATE VIEW shown_setting AS
     SELECT s.name, s.value, s.version, shown(s.created_at) AS created_at, shown(s.updated_at) AS updated_at FROM setting AS s;
 
+-- It is to forget what it holds and take all anew: the last order to do so, and the last that it has carried out.
+ALTER TABLE gateway ADD COLUMN resync_asked bigint NOT NULL DEFAULT 0 CHECK (resync_asked >= 0);
+ALTER TABLE gateway ADD COLUMN resync_done bigint NOT NULL DEFAULT 0 CHECK (resync_done BETWEEN 0 AND resync_asked);
+GRANT UPDATE (resync_asked, resync_done) ON gateway TO qwen_control;
+
 CREATE VIEW shown_gateway AS
     SELECT g.id, g.name, g.public_key IS NOT NULL AS enrolled, shown(g.enrol_expires) AS enroll_expires_at,
            shown(g.last_seen) AS last_seen, g.desired_version, g.applied_version, g.apply_error, g.software, g.features, g.address,
-           g.note, g.version, shown(g.created_at) AS created_at, shown(g.removed_at) AS removed_at
+           g.resync_asked > g.resync_done AS resyncing, g.note, g.version, shown(g.created_at) AS created_at,
+           shown(g.removed_at) AS removed_at
     FROM gateway AS g;
 
 CREATE VIEW shown_admin_token AS
@@ -1595,6 +1601,32 @@ BEGIN
     RETURN gateway_json(g.id);
 END $$;
 
+-- Has a gateway forget what it holds and take all anew; `object` NULL: all of them. One that has not enrolled holds nothing.
+-- Orders are numbered by the clock: after a restore none has the number of one that the gateway carried out before.
+CREATE FUNCTION gateway_resync(who jsonb, action text, object text, expected int, given jsonb) RETURNS json LANGUAGE plpgsql
+    SET search_path = qwen, pg_temp AS $$
+DECLARE
+    one    uuid;
+    own    uuid := CASE WHEN object IS NOT NULL THEN (gateway_lock(object, expected)).id END;
+    before json;
+    names  text[] := '{}';
+BEGIN
+    PERFORM members_are(given, '', 'request', '{}');
+    FOR one IN SELECT g.id FROM gateway AS g
+               WHERE g.removed_at IS NULL AND g.public_key IS NOT NULL AND (own IS NULL OR g.id = own) ORDER BY g.id FOR UPDATE
+    LOOP
+        before := gateway_json(one);
+        UPDATE gateway SET resync_asked = greatest(resync_asked + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+        WHERE id = one;
+        PERFORM audit(who, action, 'gateway', one::text, before, gateway_json(one));
+        names := names || (before ->> 'name');
+    END LOOP;
+    IF own IS NOT NULL THEN
+        RETURN gateway_json(own);
+    END IF;
+    RETURN json_build_object('gateways', ARRAY(SELECT unnest(names) ORDER BY 1));
+END $$;
+
 -- Tokens ----------------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION admin_token_create(who jsonb, action text, given jsonb) RETURNS json LANGUAGE plpgsql
@@ -1709,6 +1741,7 @@ BEGIN
         WHEN 'gateway_enroll' THEN gateway_create(who, action, given)
         WHEN 'gateway_update' THEN gateway_update(who, action, object, expected, given)
         WHEN 'gateway_remove' THEN gateway_remove(who, action, object, expected)
+        WHEN 'gateway_resync' THEN gateway_resync(who, action, object, expected, given)
         WHEN 'admin_token_create' THEN admin_token_create(who, action, given)
         WHEN 'admin_token_revoke' THEN admin_token_revoke(who, action, object)
     END::text;

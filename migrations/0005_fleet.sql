@@ -6,10 +6,7 @@ UPDATE config_head SET version = version + 1;
 
 -- A gateway that hears nothing for so long refuses its callers; NULL: it never does.
 ALTER TABLE gateway ADD COLUMN max_staleness_s bigint CHECK (max_staleness_s BETWEEN 1 AND 4294967295);
--- It is to forget what it holds and take all anew: how often that was asked for, and which of these it has done.
-ALTER TABLE gateway ADD COLUMN resync_asked bigint NOT NULL DEFAULT 0 CHECK (resync_asked >= 0);
-ALTER TABLE gateway ADD COLUMN resync_done bigint NOT NULL DEFAULT 0 CHECK (resync_done BETWEEN 0 AND resync_asked);
-GRANT UPDATE (max_staleness_s, resync_asked, resync_done) ON gateway TO qwen_control;
+GRANT UPDATE (max_staleness_s) ON gateway TO qwen_control;
 
 -- Until when one whose lease had run out may have told gateways things from memory, which nobody wrote down.
 ALTER TABLE leader ADD COLUMN uncertain_until timestamptz NOT NULL DEFAULT '-infinity';

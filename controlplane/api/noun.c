@@ -187,6 +187,7 @@ static const struct field gateway_fields[] = {
     { "software", FIELD_TEXT, SHOWN | NULLABLE, .help = "its version" },
     { "features", FIELD_TEXTS, SHOWN, 0, 100, .help = "what it understands" },
     { "address", FIELD_TEXT, SHOWN | NULLABLE, .help = "what it says of where it is" },
+    { "resyncing", FIELD_BOOL, SHOWN, .help = "it was told to take everything anew, and has not done so yet" },
     { "note", FIELD_NOTE, SHOWN | WRITES, .fallback = "\"\"", .help = "for people" },
     { "version", FIELD_COUNT, SHOWN, 1, INT32_MAX, .help = "goes up with every change; what If-Match names" },
     { "created_at", FIELD_TIME, SHOWN, .help = "when it was made" },

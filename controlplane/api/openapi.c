@@ -267,6 +267,9 @@ static const struct {
       "again\",\"items\":{\"type\":\"object\",\"required\":[\"user\",\"name\",\"prefix\",\"secret\"],\"properties\":"
       "{\"user\":{\"type\":\"string\"},\"name\":{\"type\":\"string\"},\"prefix\":{\"type\":\"string\"},"
       "\"secret\":{\"type\":\"string\"}}}}}}" },
+    { "GatewaysResync", "{\"type\":\"object\",\"required\":[\"gateways\"],\"properties\":{\"gateways\":{\"type\":"
+                        "\"array\",\"description\":"
+                        "\"the names of those that are told to\",\"items\":{\"type\":\"string\"}}}}" },
     { "Status",
       "{\"type\":\"object\",\"required\":[\"version\",\"leader\",\"database\",\"config_version\",\"gateways\",\"uptime_"
       "s\"],"

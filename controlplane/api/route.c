@@ -44,6 +44,7 @@ static const struct form form_import = { "KeysImport", import_fields, COUNT(impo
                                          .excludes = form_ends };
 static const struct form form_enrol = { "GatewayCreate", gateway_create_fields, COUNT(gateway_create_fields), CREATE,
                                         .excludes = NULL };
+static const struct form form_resync = { "GatewayResync", NULL, 0, CREATE, .excludes = NULL };
 
 /* ---- routes ---- */
 
@@ -140,6 +141,12 @@ const struct route routes[] = {
     ALTER(noun_gateway, "/gateways", "Gateway", "gateway"),
     DROP(noun_gateway, "/gateways", "Gateway", "gateway_remove", WRITERS, NEEDS_VERSION,
          "removes it, for good: it is refused at once"),
+    { METHOD_POST, BASE "/gateways/{id}/resync", WRITERS, IS_CHANGE | MAY_MISS_BODY, &noun_gateway, "gateway_resync",
+      &form_resync, handle_change, NULL, "resyncGateway",
+      "has it forget what it holds and take everything anew; it has done so when it is not `resyncing` any more" },
+    { METHOD_POST, BASE "/gateways/resync", WRITERS, IS_CHANGE | MAY_MISS_BODY, NULL, "gateway_resync", &form_resync,
+      handle_change, "GatewaysResync", "resyncGateways",
+      "the same for all that have enrolled: what gateways need after the database was restored from a backup" },
 
     PAGE_OF(noun_admin_token, "/admin-tokens", "AdminTokens", OWNERS),
     { METHOD_POST, BASE "/admin-tokens", OWNERS, IS_CHANGE | IS_MADE | HAS_SECRET | TAKES_REPLAYS, &noun_admin_token,

@@ -22,7 +22,7 @@ MODEL = ["name", "alias_of", "backend_model", "num_ctx", "keep_alive", "max_prom
          "note", "version", "created_at", "updated_at"]
 BACKEND = ["name", "url", "kind", "slots", "models", "weight", "drain", "note", "version", "created_at", "updated_at"]
 GATEWAY = ["id", "name", "enrolled", "enroll_expires_at", "last_seen", "desired_version", "applied_version", "apply_error", "software",
-           "features", "address", "note", "version", "created_at", "removed_at"]
+           "features", "address", "resyncing", "note", "version", "created_at", "removed_at"]
 TOKEN = ["id", "name", "role", "created_at", "expires_at", "revoked_at", "last_used_at"]
 AUDIT = ["id", "at", "actor", "token_id", "address", "request_id", "action", "noun", "object_id", "before", "after"]
 TIME = re.compile(r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
@@ -126,7 +126,7 @@ def test_what_is_not_there_is_told_by_name_where_that_hurts_nobody(ledger):
         answer = ledger.answer(ledger.begin("get", noun=noun, object="\u202enobody\x1b[31m"))
         assert (answer["status"], answer["detail"]) == (404, f"there is no such {words}")
     for action in ("user_update", "team_delete", "key_revoke", "key_rotate", "whitelist_update", "model_delete", "backend_update",
-                   "setting_delete", "gateway_remove", "admin_token_revoke"):
+                   "setting_delete", "gateway_remove", "gateway_resync", "admin_token_revoke"):
         assert refused(ledger, action, str(uuid.uuid4()), {})[:2] == (404, "not_found")
         assert refused(ledger, action, "x" * (1 << 20), {})[:2] == (404, "not_found")
 
@@ -512,6 +512,30 @@ def test_a_gateway_is_enrolled_again_until_it_is_removed_for_good(ledger, databa
     assert ledger.change("gateway_create", body={"name": "edge1", "hash": hash_of("three")})["id"] != made["id"]
 
 
+def test_gateways_are_told_to_take_everything_anew(ledger, database):
+    """Orders go up even where a restored database has forgotten the last ones; and who has not enrolled holds nothing."""
+    ids = {name: ledger.change("gateway_create", body={"name": name, "hash": hash_of(name)})["id"] for name in ("a", "b", "new")}
+    database.sql("UPDATE qwen.gateway SET public_key = sha256(name::bytea) WHERE name <> 'new'")
+    before = ledger.get("gateway", "a")
+    assert before["resyncing"] is False
+    assert ledger.change("gateway_resync", "a") == {**before, "resyncing": True} == ledger.get("gateway", ids["a"])
+    assert [one["resyncing"] for one in ledger.all("gateway") if one["name"] == "b"] == [False]
+    first = int(database.sql("SELECT resync_asked FROM qwen.gateway WHERE name = 'a'"))
+    database.sql("UPDATE qwen.gateway SET resync_done = resync_asked WHERE name = 'a'")
+    assert ledger.get("gateway", "a")["resyncing"] is False
+    database.sql("UPDATE qwen.gateway SET resync_done = 0, resync_asked = 0")  # as it is in a backup
+    assert ledger.change("gateway_resync") == {"gateways": ["a", "b"]}
+    assert int(database.sql("SELECT min(resync_asked) FROM qwen.gateway WHERE name <> 'new'")) > first
+    assert ledger.change("gateway_resync", "new")["resyncing"] is False
+    lines = ledger.all("audit", action="gateway_resync")
+    assert sorted(line["object_id"] for line in lines) == sorted([ids["a"], ids["a"], ids["b"]])
+    assert all((line["before"]["resyncing"], line["after"]["resyncing"]) == (False, True) for line in lines)
+    assert refused(ledger, "gateway_resync", "a", {"x": 1}) == (400, "bad_value", "/x")
+    ledger.change("gateway_remove", "a")
+    assert refused(ledger, "gateway_resync", ids["a"])[:2] == (410, "gone")
+    assert ledger.change("gateway_resync") == {"gateways": ["b"]} and head(database) == 0
+
+
 def test_whoever_listens_hears_what_kind_of_thing_changed(ledger, database):
     session = database.session()
     session.do("LISTEN qwen_change")
@@ -525,6 +549,8 @@ def test_whoever_listens_hears_what_kind_of_thing_changed(ledger, database):
     ledger.change("gateway_create", body={"name": "e", "hash": "a" * 64})
     ledger.change("admin_token_create", body={"name": "t", "role": "viewer", "hash": "a" * 64, "expires_in": "1d"})
     assert heard() == ["gateway", "token"]
+    ledger.change("gateway_resync", "e")
+    assert heard() == ["gateway"]
     session.close()
 
 
