@@ -52,6 +52,7 @@ enum ending { END_DONE, END_REFUSED, END_USAGE, END_UNREACHABLE, END_UNCONFIRMED
     X(gateway_enroll)     \
     X(gateway_list)       \
     X(gateway_show)       \
+    X(gateway_resync)     \
     X(gateway_remove)     \
     X(admin_token_create) \
     X(admin_token_list)   \
@@ -96,6 +97,7 @@ struct command {
     const char *argument;    /* "KEY"; NULL: none */
     const char *argument_help;
     const char *const *argument_words; /* those that it may be; NULL: any */
+    const char *instead;               /* the flag that stands for all of them; NULL: there is none */
     const char *help;                  /* one line, as an order */
     const char *more;                  /* what else is worth knowing; may be NULL */
     const char *example;

@@ -420,7 +420,12 @@ static enum err check_whole(const struct parsing *parsing)
     const struct flag *flag;
     struct text *why = parsing->why;
 
-    if (command->argument && !parsing->call->argument) {
+    if (command->instead && call_has(parsing->call, command->instead)) {
+        if (parsing->call->argument) {
+            text_printf(why, "\"%s\" is one word too many beside --%s", parsing->call->argument, command->instead);
+            return ERR_BAD;
+        }
+    } else if (command->argument && !parsing->call->argument) {
         command_add_name(command, why);
         text_printf(why, " needs %s: %s", command->argument, command->argument_help);
         return ERR_BAD;

@@ -53,6 +53,11 @@ static const struct flag note[] = {
     { "note", 0, FLAG_TEXT, .field = "note", .help = "words for whoever looks at it later" },
     { 0 },
 };
+static const struct flag resync_rules[] = {
+    { "all", 'a', FLAG_YES, .help = "every gateway that has enrolled" },
+    { "wait", 0, FLAG_SPAN, .fallback = "1m", .help = "how long to wait until it is done; 0s: not at all" },
+    { 0 },
+};
 static const struct flag by_name[] = {
     { "name", 'n', FLAG_TEXT, .form = "NAME", .field = "name", .help = "only what has this name" },
     { 0 },
@@ -319,6 +324,14 @@ const struct command commands[COMMAND_COUNT] = {
     ROW(gateway_list, "gateway", "list", .help = "list gateways, and how far each has followed",
         .example = "qwadm gateway list", .flags = { by_name, limits }),
     ROW(gateway_show, "gateway", "show", A_GATEWAY, .help = "show one gateway", .example = "qwadm gateway show gw1"),
+    ROW(gateway_resync, "gateway", "resync", .argument = "GATEWAY|--all",
+        .argument_help = "its name or id; or all of them", .instead = "all",
+        .help = "have a gateway forget what it holds and take everything anew",
+        .more =
+            "It is for after the database was restored from a backup: gateways may hold keys that were revoked in what "
+            "was lost. They serve all the while. It returns when they have done it, and says how long that took; those "
+            "that have not are named, do it when they are there again, and it ends with 4.",
+        .example = "qwadm gateway resync --all", .flags = { resync_rules }),
     ROW(gateway_remove, "gateway", "remove", A_GATEWAY,
         .help = "tell a gateway nothing more, and refuse its key for good",
         .more =

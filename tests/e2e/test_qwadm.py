@@ -192,6 +192,11 @@ def test_gateways(qwadm):
     assert re.fullmatch(r"gateway gw1 may join once with this secret, until 2\S+Z:\n", done.stderr)
     assert qwadm.good("gateway", "enroll", "gw1").stdout != done.stdout
     assert qwadm.json("gateway", "show", "gw1")["enrolled"] is False and len(qwadm.json("gateway", "list")) == 1
+    assert qwadm.good("gateway", "resync", "gw1").stderr == "it has not enrolled yet, and holds nothing\n"
+    assert qwadm.good("gateway", "resync", "--all").stderr == "no gateway has enrolled yet\n"
+    assert qwadm.refused("gateway", "resync", status=2) == "gateway resync needs GATEWAY|--all: its name or id; or all of them"
+    assert qwadm.refused("gateway", "resync", "gw1", "--all", status=2) == "\"gw1\" is one word too many beside --all"
+    assert qwadm.refused("gateway", "resync", "gw7") == "there is no gateway gw7"
     assert qwadm.good("gateway", "remove", "gw1", "--yes").stderr == "gateway gw1 was removed\n"
     assert qwadm.json("gateway", "list") == []
 
