@@ -30,7 +30,7 @@ def environment(extra=None):
     env["ASAN_OPTIONS"] = "exitcode=99:detect_leaks=1:detect_stack_use_after_return=1:allocator_may_return_null=1"
     env["UBSAN_OPTIONS"] = "print_stacktrace=1:halt_on_error=1:exitcode=99"
     env["TSAN_OPTIONS"] = "exitcode=99:halt_on_error=0:second_deadlock_stack=1"
-    env["LSAN_OPTIONS"] = "exitcode=99"
+    env["LSAN_OPTIONS"] = f"exitcode=99:print_suppressions=0:suppressions={ROOT / 'tests/e2e/leaks.txt'}"
     for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
         env.pop(name, None)
     env.update(extra or {})

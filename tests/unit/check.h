@@ -23,6 +23,9 @@ struct check_test {
     struct check_test *next;
 };
 
+/* Set before main(): each test gets a process of its own. */
+extern bool check_isolates;
+
 void check_register(struct check_test *test);
 _Noreturn void check_fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void check_eq(const char *file, int line, const char *what, long long got, long long wanted);

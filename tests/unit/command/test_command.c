@@ -94,7 +94,7 @@ static const struct {
     { "kye create", "there is no command \"kye\": did you mean key?" },
     { "user crate", "there is no \"user crate\": did you mean user create?" },
     { "key", "key what? It takes create, list, show, update, revoke, rotate, import" },
-    { "gateway dance", "there is no \"gateway dance\": gateway takes enroll, list, show and remove" },
+    { "gateway dance", "there is no \"gateway dance\": gateway takes enroll, list, show, resync and remove" },
     { "zzz", "there is no command \"zzz\"; qwadm --help says what there is" },
     { "key create --user alice",
       "key create needs --name NAME: what the user calls it; the user has no other of this name" },
