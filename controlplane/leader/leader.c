@@ -1,10 +1,10 @@
 /*
- * One question at a time: "is it still ours?", every renew_ms. What it answers is worth lease_ms from when it was
- * asked.
+ * One question at a time: "is it still ours?", every renew_ms, or as soon as the one before is answered where the
+ * database takes longer than that. What it answers is worth lease_ms from when it was asked.
  *
  * ticks   4 times a lease_ms or more: state changes by time alone are told, and a gap between two of them means that
- * this process stood still; then it knows nothing until the next answer asks    renew_ms after the last answer, and
- * when another resigns (qwen_leader)
+ * this process stood still; then it knows nothing until what it asks next is answered
+ * asks    renew_ms after it asked last, and when another resigns (qwen_leader)
  */
 #include "leader.h"
 
@@ -42,7 +42,8 @@ struct leader {
     int64_t epoch; /* that we hold, or held last; 0: another's */
     int64_t deadline_ms;
     bool is_failing; /* the last answer was none */
-    bool is_unsure;  /* we stood still, and nobody has answered since */
+    bool is_unsure;  /* we stood still, and nothing that was asked since is answered */
+    int64_t unsure_ms;
     bool is_resigning, is_resigned;
     void (*on_done)(void *arg);
     void *done_arg;
@@ -67,8 +68,7 @@ static bool stood_still(const struct leader *leader, int64_t now_ms)
 
 static enum leader_state state_at(const struct leader *leader, int64_t now_ms)
 {
-    bool is_away = leader->is_failing || !store_is_up(leader->store) ||
-                   (leader->question && now_ms - leader->asked_ms > leader->options.lease_ms / 2);
+    bool is_away = leader->is_failing || !store_is_up(leader->store) || leader->question;
 
     if (!leader->epoch || leader->is_resigned)
         return LEADER_FOLLOWS;
@@ -211,18 +211,20 @@ static void on_answer(void *arg, const struct answer *answer)
     bool is_good = answer->err == ERR_OK && rows_count(&answer->rows[0]) == 1;
 
     leader->question = NULL;
-    leader->next_ms = clock_ms() + leader->options.renew_ms;
     if (is_good) {
         learn(leader, &answer->rows[0]);
-        leader->is_unsure = false;
+        leader->is_unsure &= leader->asked_ms < leader->unsure_ms;
     } else if (!leader->is_failing) {
         log_debug("who leads is not known: %s", answer->sentence);
     }
     leader->is_failing = !is_good;
-    if (leader->is_resigning)
+    if (leader->is_resigning) {
         resign_now(leader);
-    else
-        tell(leader);
+        return;
+    }
+    if (is_good && clock_ms() >= leader->next_ms)
+        ask(leader); /* it took long: the next answer will too, and the lease does not wait for a tick */
+    tell(leader);
 }
 
 static void ask(struct leader *leader)
@@ -246,8 +248,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    if (stood_still(leader, now_ms))
+    if (stood_still(leader, now_ms)) {
         leader->is_unsure = true;
+        leader->unsure_ms = now_ms;
+    }
     leader->tick_ms = now_ms;
     if (now_ms >= leader->next_ms)
         ask(leader);

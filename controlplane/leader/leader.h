@@ -5,8 +5,9 @@
  * Owned by serve; opened after the store, closed before it. Loop thread only. Times are in _ms.
  *
  *     FOLLOWS ─► LEADS ─► HOLDS      LEADS: the row is ours, for lease_ms from before we last asked to prolong it.
- *        ▲─────────┴────────┘        HOLDS: that is over because the database does not answer: nobody else has been
- *                                    seen to lead, so gateways are told from memory on; nothing is written.
+ *        ▲─────────┴────────┘        HOLDS: that is over because the database does not answer, or not in time: nobody
+ *                                    else has been seen to lead, so gateways are told from memory on; nothing is
+ *                                    written.
  *
  * A process that was frozen looks at its clock first: its lease is over before anything else happens.
  */
