@@ -561,9 +561,8 @@ bool cmd_is_sure(const struct session *session, const char *question, enum endin
     return false;
 }
 
-enum ending cmd_delete(struct session *session, const struct noun *noun, const char *done)
+bool cmd_is_sure_of(const struct session *session, const struct noun *noun, enum ending *ret_ending)
 {
-    enum ending ending = END_REFUSED;
     struct text question;
     bool is_sure;
 
@@ -571,9 +570,21 @@ enum ending cmd_delete(struct session *session, const struct noun *noun, const c
     text_printf(&question, "%s %s %s for good?", commands[session->call.id].verb, noun->name, session->call.argument);
     if (question.len && question.at[0] >= 'a' && question.at[0] <= 'z')
         question.at[0] = (char)(question.at[0] - 'a' + 'A');
-    is_sure = cmd_is_sure(session, text_string(&question), &ending);
+    is_sure = cmd_is_sure(session, text_string(&question), ret_ending);
     text_release(&question);
-    return is_sure ? send(session, noun, "DELETE", session->call.argument, NULL, done) : ending;
+    return is_sure;
+}
+
+enum ending cmd_delete_now(struct session *session, const struct noun *noun, const char *done)
+{
+    return send(session, noun, "DELETE", session->call.argument, NULL, done);
+}
+
+enum ending cmd_delete(struct session *session, const struct noun *noun, const char *done)
+{
+    enum ending ending = END_REFUSED;
+
+    return cmd_is_sure_of(session, noun, &ending) ? cmd_delete_now(session, noun, done) : ending;
 }
 
 /* Secrets ---------------------------------------------------------------------------------------------------------- */

@@ -50,6 +50,9 @@ enum ending cmd_show(struct session *session, const struct noun *noun);
 enum ending cmd_create(struct session *session, const struct noun *noun, json_t *body);
 enum ending cmd_update(struct session *session, const struct noun *noun, json_t *body);
 enum ending cmd_delete(struct session *session, const struct noun *noun, const char *done);
+/* Its two halves. True: --yes, or a person says so; else *ret_ending. */
+bool cmd_is_sure_of(const struct session *session, const struct noun *noun, enum ending *ret_ending);
+enum ending cmd_delete_now(struct session *session, const struct noun *noun, const char *done);
 
 /* What the flags say to the API; NULL: no memory. */
 json_t *cmd_body(const struct session *session);

@@ -254,7 +254,85 @@ enum ending gateway_resync(struct session *session)
     return ending;
 }
 
+/* remove ----------------------------------------------------------------------------------------------------------- */
+
+/* A version that nobody has: who is asked for is among those that have not confirmed it. */
+#define NO_VERSION "999999999999999999"
+
+/* What the leader knows of it, as the confirmations say it; NULL: nothing, or it could not be asked. */
+static enum ending ask_about(struct session *session, const char *name, json_t **ret_about)
+{
+    struct answer answer;
+    size_t i;
+    json_t *each;
+    enum ending ending = cmd_ask(
+        session, &(struct ask){ .method = "GET", .path = "/admin/v1/confirmations/" NO_VERSION "?wait=0s" }, &answer);
+
+    *ret_about = NULL;
+    if (ending != END_DONE)
+        return ending;
+    json_array_foreach(json_object_get(answer.body, "pending"), i, each)
+    {
+        const char *of = json_string_value(json_object_get(each, "name"));
+
+        if (of && strcmp(of, name) == 0)
+            *ret_about = json_incref(each);
+    }
+    answer_release(&answer);
+    return END_DONE;
+}
+
+/* A gateway goes by its name there, and people may have said its id. */
+static enum ending ask_name(struct session *session, json_t **ret_name)
+{
+    struct text path;
+    struct answer answer;
+    enum ending ending;
+
+    text_init(&path, WORDS_BYTES);
+    cmd_add_path(&gateway, session->call.argument, "", &path);
+    ending = cmd_ask(session, &(struct ask){ .method = "GET", .path = text_string(&path) }, &answer);
+    text_release(&path);
+    if (ending != END_DONE)
+        return ending;
+    *ret_name = json_incref(json_object_get(answer.body, "name"));
+    answer_release(&answer);
+    return END_DONE;
+}
+
+/* Whoever is connected is told, and whoever is not when he comes. Whether it arrives nobody says, so both are told how
+ * long it may go on without. */
+static enum ending tell_rest(const struct session *session, const char *name, const json_t *about)
+{
+    const char *reason = json_string_value(json_object_get(about, "reason"));
+    const char *until = json_string_value(json_object_get(about, "may_accept_until"));
+    const char *seen = json_string_value(json_object_get(about, "last_seen"));
+    bool is_silent = reason && strcmp(reason, "silent") == 0;
+
+    if (!is_silent) {
+        tell(&session->output,
+             "%s is connected, and is told to refuse callers; if that does not reach it, it may accept "
+             "until %s",
+             name, until ? until : "it comes back, as it has no max_staleness");
+        return END_DONE;
+    }
+    complain("%s is not connected, %s%s: may accept until %s", name, seen ? "last heard " : "never heard",
+             seen ? seen : "", until ? until : "it comes back, as it has no max_staleness");
+    return END_UNCONFIRMED;
+}
+
 enum ending gateway_remove(struct session *session)
 {
-    return cmd_delete(session, &gateway, "was removed");
+    json_t *name = NULL, *about = NULL;
+    enum ending ending, rest = END_DONE;
+
+    if (!cmd_is_sure_of(session, &gateway, &ending))
+        return ending;
+    if ((ending = ask_name(session, &name)) == END_DONE &&
+        (ending = ask_about(session, json_string_value(name), &about)) == END_DONE &&
+        (ending = cmd_delete_now(session, &gateway, "was removed")) == END_DONE && about)
+        rest = tell_rest(session, json_string_value(name), about);
+    json_decref(name);
+    json_decref(about);
+    return ending != END_DONE ? ending : rest;
 }

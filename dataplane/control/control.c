@@ -89,6 +89,8 @@ static bool is_stale(const struct control *control, int64_t now_ms)
 {
     int64_t age_ms = control_age_ms(control, now_ms);
 
+    if (control->is_removed) /* somebody has said so, and when_stale is for what nobody said */
+        return true;
     if (!control->held) /* nothing is known: nobody could be let in, and it is not the caller's fault */
         return true;
     return control->settings->when_stale == STALE_REFUSE &&
@@ -102,7 +104,7 @@ bool control_look_at_age(struct control *control, int64_t now_ms)
     control->refuses = is_stale(control, now_ms) ? CAUSE_STALE : control->is_drained ? CAUSE_DRAINING : CAUSE_NONE;
     if (control->refuses == before)
         return false;
-    if (control->refuses == CAUSE_STALE && control->held)
+    if (control->refuses == CAUSE_STALE && control->held && !control->is_removed)
         log_error(
             "nothing was heard of the control plane for %lld s, which is more than control.max_staleness: callers "
             "get 503 until it is heard again",
@@ -112,12 +114,34 @@ bool control_look_at_age(struct control *control, int64_t now_ms)
     return true;
 }
 
+/* By the control plane, from which a link comes up again only when it is enrolled again. Until then what the folder
+ * says holds over restarts, also without a link. */
+static void be_removed(struct control *control)
+{
+    if (control->is_removed)
+        return;
+    control->is_removed = true;
+    control_say_removed();
+    disk_note_removed(control);
+    if (control_look_at_age(control, clock_ms()))
+        control_tell(control);
+}
+
+void control_say_removed(void)
+{
+    log_error("the control plane has removed this gateway: callers get 503 until it is enrolled again");
+}
+
 static void hear(struct control *control, int64_t now_ms)
 {
     if (!control->is_up || !control->is_current)
         return;
     control->has_heard = true;
     control->heard_ms = link_client_heard_ms(control->link);
+    if (control->is_removed) {
+        control->is_removed = false;
+        disk_note_removed(control);
+    }
     if (control_look_at_age(control, now_ms))
         control_tell(control);
 }
@@ -194,9 +218,13 @@ static void on_down(void *arg, enum qw_reason reason, const char *why)
     clock_turn();
     control->is_up = false;
     sync_down(control);
+    if (reason == QW_REMOVED)
+        be_removed(control);
     if (reason == QW_IDENTITY && control->secret && !was_up && !control->has_said_down)
-        return; /* it is not known there yet: the secret's turn */
-    if (was_up || !control->has_said_down || reason != control->down_reason)
+        return;              /* it is not known there yet: the secret's turn */
+    if (control->is_removed) /* which is said once */
+        log_debug("the control plane cannot be had: %s", why ? why : "");
+    else if (was_up || !control->has_said_down || reason != control->down_reason)
         log_warn("the control plane %s%s%s%s%s: serving goes on by version %llu", was_up ? "is lost" : "cannot be had",
                  why && *why ? ": " : "", why ? why : "", reason ? ", " : "", reason ? reason_name(reason) : "",
                  (unsigned long long)control->held);
@@ -372,6 +400,7 @@ struct control *control_close(struct control *control)
 void control_gauges(const struct control *control, struct control_gauges *ret_gauges)
 {
     const struct text *trouble = control->trouble.len ? &control->trouble : &control->disk_trouble;
+    struct slice removed = SLICE("the control plane has removed this gateway");
 
     *ret_gauges = (struct control_gauges){
         .is_up = control->is_up,
@@ -383,6 +412,6 @@ void control_gauges(const struct control *control, struct control_gauges *ret_ga
         .loads_lost = control->loads_lost,
         .keys = keyring_count(control->ring),
         .journal_bytes = control->journal_bytes,
-        .trouble = { trouble->len ? trouble->at : "", trouble->len },
+        .trouble = control->is_removed ? removed : (struct slice){ trouble->len ? trouble->at : "", trouble->len },
     };
 }

@@ -102,9 +102,12 @@ struct control {
     int64_t heard_written_ms;
     enum cause refuses;
     bool is_drained;
+    bool is_removed; /* the control plane said so, and has not taken us back */
 
     /* the disk */
-    char path[MAX_PATH], heard_path[MAX_PATH];
+    char path[MAX_PATH], heard_path[MAX_PATH], removed_path[MAX_PATH];
+    bool wants_removed; /* what the folder says of that is to be written yet */
+    int64_t removed_written_ms;
     struct scribe *scribe;
     struct event *scribe_event;
     uint64_t archive_version; /* of the archive that is there; journals from there on are kept */
@@ -134,6 +137,8 @@ struct control {
 int64_t control_age_ms(const struct control *control, int64_t now_ms);
 /* Why callers are refused now. True: it is another reason than before, or none any more; to be told. */
 bool control_look_at_age(struct control *control, int64_t now_ms);
+/* The one line about it. */
+void control_say_removed(void);
 /* The news of this turn, to all workers. */
 void control_tell(struct control *control);
 
@@ -166,6 +171,8 @@ void disk_note(struct control *control, struct slice changes, uint64_t from, uin
 void disk_note_whole(struct control *control, bool is_other);
 /* The ring has lost keys without being of another version. */
 void disk_note_ring(struct control *control);
+/* is_removed is so from now on, over restarts. */
+void disk_note_removed(struct control *control);
 /* Every second. */
 void disk_tick(struct control *control, int64_t now_ms);
 void disk_close(struct control *control);

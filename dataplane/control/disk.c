@@ -250,6 +250,20 @@ static void load_heard(struct control *control)
     text_release(&why);
 }
 
+/* A note that cannot be read says it as well: rather nobody let in than somebody who may not. */
+static void load_removed(struct control *control)
+{
+    int64_t removed_s = 0;
+    struct text why;
+
+    text_init(&why, MAX_SENTENCE);
+    control->is_removed =
+        archive_read(control->removed_path, &removed_form, take_heard, &removed_s, &why) != ERR_NOT_FOUND;
+    if (control->is_removed)
+        control_say_removed();
+    text_release(&why);
+}
+
 /* ---- the scribe ---- */
 
 static void on_scribe_news(void *arg)
@@ -365,6 +379,7 @@ static bool open_scribe(struct control *control, const struct replay *replay)
         .folder = control->settings->state,
         .path = control->path,
         .heard_path = control->heard_path,
+        .removed_path = control->removed_path,
         .on_news = on_scribe_news,
         .arg = control,
     };
@@ -398,7 +413,8 @@ static enum err open_identity(struct control *control, struct text *why)
 
     if (snprintf(path, sizeof path, "%s/identity.pem", control->settings->state) >= (int)sizeof path ||
         snprintf(control->path, MAX_PATH, "%s/keys", control->settings->state) >= MAX_PATH ||
-        snprintf(control->heard_path, MAX_PATH, "%s/heard", control->settings->state) >= MAX_PATH) {
+        snprintf(control->heard_path, MAX_PATH, "%s/heard", control->settings->state) >= MAX_PATH ||
+        snprintf(control->removed_path, MAX_PATH, "%s/removed", control->settings->state) >= MAX_PATH) {
         text_add_literal(why, "control.state: the path is too long");
         return ERR_BAD;
     }
@@ -434,6 +450,7 @@ enum err disk_open(struct control *control, struct text *why)
     replay.at = control->held;
     load_journals(control, &replay);
     load_heard(control);
+    load_removed(control);
     if (!open_scribe(control, &replay)) {
         text_add_literal(why, "control.state cannot be kept: out of memory, threads or descriptors");
         err = ERR_NO_MEMORY;
@@ -475,11 +492,21 @@ void disk_note_ring(struct control *control)
     save_whole(control);
 }
 
+void disk_note_removed(struct control *control)
+{
+    int64_t said_s = control->is_removed ? clock_wall_ms() / 1000 : 0;
+
+    control->wants_removed = !scribe_removed(control->scribe, said_s);
+    control->removed_written_ms = clock_ms();
+}
+
 void disk_tick(struct control *control, int64_t now_ms)
 {
     int64_t every_ms =
         control->settings->max_staleness_ms / 4 < HEARD_MS ? control->settings->max_staleness_ms / 4 : HEARD_MS;
 
+    if (control->wants_removed || (control->is_removed && now_ms - control->removed_written_ms >= HEARD_MS))
+        disk_note_removed(control);
     if (control->wants_whole && !control->saving && now_ms - control->whole_ms >= DISK_RETRY_MS)
         save_whole(control);
     if (control->has_heard && control->heard_ms > control->heard_written_ms &&

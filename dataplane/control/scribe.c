@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +15,11 @@
 #include "log.h"
 
 const struct archive_form heard_form = { .magic = "QGHEARD\n", .format = 1 };
+const struct archive_form removed_form = { .magic = "QGGONE!\n", .format = 1 };
 
 enum { MAX_PATH = 1300, MAX_BATCH_BYTES = 8 << 20, MAX_SENTENCE = 512 };
 
-enum task { GO_ON, BEGIN, NOTE, SAVE, TIDY, HEARD };
+enum task { GO_ON, BEGIN, NOTE, SAVE, TIDY, HEARD, REMOVED };
 
 struct job {
     struct job *next;
@@ -41,6 +43,8 @@ struct scribe {
     /* the thread's */
     int fd;
     uint64_t journal_at; /* where the next record goes */
+    int64_t removed_s;   /* what `removed` is to say; 0: nothing */
+    bool is_removed_unwritten;
     struct text batch;
     uint64_t batch_to, batch_epoch;
 };
@@ -278,6 +282,38 @@ static void write_heard(struct scribe *scribe, const struct job *job)
     text_release(&why);
 }
 
+/* The one before goes first: alone it would say the same. */
+static bool forget_removed(const struct scribe *scribe, struct text *why)
+{
+    char previous[PATH_MAX];
+
+    (void)snprintf(previous, sizeof previous, "%s.previous", scribe->options.removed_path);
+    if ((unlink(previous) == 0 || errno == ENOENT) && (unlink(scribe->options.removed_path) == 0 || errno == ENOENT))
+        return true;
+    text_printf(why, "%s cannot be taken away: %s", scribe->options.removed_path, strerror(errno));
+    return false;
+}
+
+static bool keep_removed(const struct scribe *scribe, struct text *why)
+{
+    struct archive_writer *writer =
+        archive_begin(scribe->options.removed_path, &removed_form, (uint64_t)scribe->removed_s, 0, why);
+
+    return writer && archive_finish(writer, why) == ERR_OK;
+}
+
+static void write_removed(struct scribe *scribe)
+{
+    bool was_unwritten = scribe->is_removed_unwritten;
+    struct text why;
+
+    text_init(&why, MAX_SENTENCE);
+    scribe->is_removed_unwritten = !(scribe->removed_s ? keep_removed(scribe, &why) : forget_removed(scribe, &why));
+    if (scribe->is_removed_unwritten && !was_unwritten)
+        log_error("%s: whether this gateway is removed is not kept over a restart until it can be", text_string(&why));
+    text_release(&why);
+}
+
 /* ---- the thread ---- */
 
 static void job_free(struct job *job)
@@ -310,7 +346,13 @@ static void work(struct scribe *scribe, struct job *job)
     case HEARD:
         write_heard(scribe, job);
         break;
+    case REMOVED:
+        scribe->removed_s = (int64_t)job->to;
+        write_removed(scribe);
+        break;
     }
+    if (job->task != REMOVED && scribe->is_removed_unwritten)
+        write_removed(scribe);
     job_free(job);
 }
 
@@ -495,6 +537,11 @@ bool scribe_compact(struct scribe *scribe, struct keyring *ring, const struct te
 bool scribe_heard(struct scribe *scribe, int64_t wall_s)
 {
     return post(scribe, &(struct job){ .task = HEARD, .to = (uint64_t)wall_s });
+}
+
+bool scribe_removed(struct scribe *scribe, int64_t wall_s)
+{
+    return post(scribe, &(struct job){ .task = REMOVED, .to = (uint64_t)wall_s });
 }
 
 void scribe_news(struct scribe *scribe, struct scribe_news *ret_news)

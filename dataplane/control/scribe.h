@@ -6,6 +6,7 @@
  *     keys             the archive: all keys, and what else there is, of one version; keys.previous the one before
  *     journal.VERSION  what was applied since that version, until the next one begins
  *     heard            when the control plane was heard last (an archive of nothing, whose stamp it is)
+ *     removed          there while the gateway is removed; its stamp is when the control plane said so
  *
  * Not a door: others include control.h. The functions are the control thread's; on_news comes from the others.
  */
@@ -18,13 +19,13 @@
 struct keyring;
 struct scribe;
 
-extern const struct archive_form heard_form;
+extern const struct archive_form heard_form, removed_form;
 
 enum { SCRIBE_SECTION_OTHERS = 16 }; /* the archive's section of what is no key */
 
 struct scribe_options {
-    const char *folder; /* these three outlive it */
-    const char *path, *heard_path;
+    const char *folder; /* these four outlive it */
+    const char *path, *heard_path, *removed_path;
     void (*on_news)(void *arg);
     void *arg;
 };
@@ -52,6 +53,8 @@ bool scribe_save(struct scribe *scribe, struct keyring *ring, const struct text 
 bool scribe_compact(struct scribe *scribe, struct keyring *ring, const struct text *others, uint64_t keep_from,
                     uint64_t epoch);
 bool scribe_heard(struct scribe *scribe, int64_t wall_s);
+/* 0: it is not removed any more. What cannot be written is tried again with every job that follows. */
+bool scribe_removed(struct scribe *scribe, int64_t wall_s);
 
 struct scribe_news {
     uint64_t epoch, durable; /* the last version that is on the disk, of the last epoch */

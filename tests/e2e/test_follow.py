@@ -454,12 +454,41 @@ def test_nonsense_changes_nothing_and_is_got_over(pair, control, manner):
     assert (status(gateway, BOB), status(gateway, CAROL)) == (200, 200)
 
 
-def test_a_removed_gateway_goes_on_by_what_it_knows_and_says_it(pair, control):
-    gateway = pair()
+REMOVED = "the control plane has removed this gateway"
+
+
+@pytest.mark.parametrize("policy", ["refuse", "serve"])
+def test_a_removed_gateway_refuses_callers_until_it_is_taken_back(pair, control, policy):
+    """It was told, so when_stale does not matter. A restart without a control plane changes nothing."""
+    follows = {"when_stale": policy}
+    gateway = pair(follows=follows)
     control.wait_applied()
-    control.order("remove", name=control.name)
-    gateway.wait_log("the control plane (is lost|cannot be had).*(removed|identity)")
     assert status(gateway, ALICE) == 200
+    control.order("know", name=control.name, secret="of somebody else")
+    control.order("remove", name=control.name)
+    wait_ready(gateway, "stale")
+    refused = gateway.chat(key=ALICE)
+    assert (refused.status, refused.code) == (503, "stale")
+    assert ready(gateway)[1]["control"]["trouble"] == REMOVED and gateway.metric("control_stale") == 1
+    wait_for(lambda: (gateway.state / "removed").exists(), 5)
+    gateway.wait_log(REMOVED)
+    assert gateway.errors.count(REMOVED) == 1 and "serving goes on" not in gateway.errors
+    gateway.kill()
+    control.order("stop")
+
+    alone = pair(is_ready_wanted=False, follows=follows)
+    assert alone.chat(key=ALICE).code == "stale" and ready(alone)[1]["reason"] == "stale"
+    alone.wait_log(REMOVED)
+    control.order("know", name=control.name, secret=SECRET)
+    control.order("start")
+    wait_ready(alone, "ready")
+    assert status(alone, ALICE) == 200 and ready(alone)[1]["control"]["trouble"] == ""
+    wait_for(lambda: not list(alone.state.glob("removed*")), 5)
+    alone.wait_log("what is known is fresh")
+    assert alone.errors.count(REMOVED) == 1
+    alone.kill()
+    control.order("stop")
+    assert status(pair(follows=follows), ALICE) == 200
 
 
 # The disk -----------------------------------------------------------------------------------------------------

@@ -290,8 +290,26 @@ def test_keys_let_in_and_are_shut_out_on_every_gateway(qwadm, follower, fake):
                         r"qwadm: gw2 has not confirmed it, last heard 2\S+Z: may accept until 2\S+Z\n", done.stderr)
     assert gateways["gw1"].chat(key=rotated).status == 401
     assert qwadm.table("gateway", "list")[2][0] == "gw2"
-    assert qwadm.good("gateway", "remove", "gw2", "--yes").stderr == "gateway gw2 was removed\n"
+    done = qwadm("gateway", "remove", "gw2", "--yes")
+    assert done.returncode == 4
+    said = re.fullmatch(r"gateway gw2 was removed\n"
+                        r"qwadm: gw2 is not connected, last heard (2\S+)Z: may accept until (2\S+)Z\n", done.stderr)
+    assert said, done.stderr
+    seen, until = (time.mktime(time.strptime(each, "%Y-%m-%dT%H:%M:%S")) for each in said.groups())
+    assert until - seen == 3600 + 5
     assert qwadm.good("user", "delete", "alice", "--yes").stderr.startswith("user alice was deleted, and its keys revoked; confirmed by 1 ")
+
+    done = qwadm.good("gateway", "remove", "gw1", "--yes")
+    assert re.fullmatch(r"gateway gw1 was removed\n"
+                        r"gw1 is connected, and is told to refuse callers; if that does not reach it, it may accept until 2\S+Z\n",
+                        done.stderr)
+    wait_for(lambda: gateways["gw1"].chat(key=rotated).code == "stale", 5)
+    gateways["gw2"].spawn()  # which hears of it when it comes
+    for name in ("gw2", "gw1"):
+        gateways[name].wait_log("has removed this gateway")
+        wait_for(lambda: gateways[name].chat(key=rotated).code == "stale", 5)
+        assert gateways[name].errors.count("has removed this gateway") == 1
+    gateways["gw2"].kill()  # its log has what it did before as well
 
 
 # The server -----------------------------------------------------------------------------------------------------
