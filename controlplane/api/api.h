@@ -7,7 +7,8 @@
  *
  * Every request is answered exactly once, or its connection is gone. A connection has request_ms for sending each
  * request whole and write_ms for reading its answer, whatever it does meanwhile; when there are too many, the one that
- * has kept us waiting longest makes room.
+ * has kept us waiting longest makes room, and if there is none, the request that has waited longest for gateways is
+ * answered that too much is asked.
  */
 #pragma once
 #include <stdbool.h>
@@ -31,6 +32,7 @@ struct api_options {
     uint64_t max_waiting_bytes; /* of bodies that are being received, together */
     unsigned max_depth;         /* of JSON */
     unsigned max_connections;
+    unsigned max_waits;    /* requests that wait for gateways; at most half of max_connections, half of it a token's */
     unsigned wrong_tokens; /* a minute from one address */
     int64_t request_ms, write_ms, linger_ms;
     int64_t token_memory_ms; /* how long a good token is good for looking while the database is away */

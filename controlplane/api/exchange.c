@@ -26,6 +26,7 @@ enum {
     LOGGED_PATH_BYTES = 200,
     DETAIL_MAX_BYTES = 4096,
     VERSION_DIGITS = 9,
+    GUEST_LEFT = 499,
 };
 
 /* ---- its life ---- */
@@ -134,6 +135,15 @@ static void log_exchange(const struct exchange *exchange, const struct reply *re
 
 static bool is_without_body(const char *method);
 
+void exchange_left(struct exchange *exchange)
+{
+    const struct reply reply = { .status = GUEST_LEFT };
+
+    exchange->why = "client_gone";
+    log_exchange(exchange, &reply);
+    exchange_free(exchange);
+}
+
 void exchange_reply(struct exchange *exchange, struct reply *reply)
 {
     log_exchange(exchange, reply);
@@ -185,8 +195,7 @@ void exchange_refuse_later(struct exchange *exchange, const char *code, int64_t 
                   SLICE(""), &reply);
 }
 
-/* For what is wrong with HTTP itself: nothing else is read from there. */
-static void refuse_and_close(struct exchange *exchange, const char *code, const char *sentence)
+void exchange_refuse_and_close(struct exchange *exchange, const char *code, const char *sentence)
 {
     struct reply reply = { .closes = true };
 
@@ -531,7 +540,8 @@ static void set_out(struct exchange *exchange)
     text_add_slice(&exchange->path, slice_of(path));
     find_address(exchange);
     if (is_ambiguous(exchange)) {
-        refuse_and_close(exchange, "bad_request", "a field is there twice, or says in two ways how long the body is");
+        exchange_refuse_and_close(exchange, "bad_request",
+                                  "a field is there twice, or says in two ways how long the body is");
         return;
     }
     exchange->route = route_find(exchange->method, text_slice(&exchange->path), &param, &methods);

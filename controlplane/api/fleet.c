@@ -32,6 +32,55 @@ void fleet_forget_wait(struct exchange *exchange)
     if (exchange->wait)
         roster_wait_forget(exchange->wait);
     exchange->wait = NULL;
+    if (exchange->is_waiting)
+        exchange->api->wait_count--;
+    exchange->is_waiting = false;
+}
+
+/* ---- waiting ---- */
+
+static unsigned waits_of(const struct api *api, struct slice token_id)
+{
+    unsigned count = 0;
+
+    for (const struct exchange *exchange = api->exchanges; exchange; exchange = exchange->next)
+        count += exchange->is_waiting && slice_is(text_slice(&exchange->token_id), token_id);
+    return count;
+}
+
+static unsigned at_most(const struct api *api)
+{
+    unsigned half = api->options.max_connections / 2;
+    unsigned max = api->options.max_waits < half ? api->options.max_waits : half;
+
+    return max ? max : 1;
+}
+
+static bool take_place(struct exchange *exchange)
+{
+    struct api *api = exchange->api;
+    unsigned max = at_most(api);
+
+    if (api->wait_count >= max || waits_of(api, text_slice(&exchange->token_id)) >= (max + 1) / 2) {
+        exchange_refuse_and_close(exchange, "overloaded",
+                                  "too many requests are waiting for gateways; without ?wait this is answered at once");
+        return false;
+    }
+    api->wait_count++;
+    exchange->is_waiting = true;
+    return true;
+}
+
+bool fleet_hurry(struct api *api)
+{
+    struct exchange *longest = NULL;
+
+    for (struct exchange *exchange = api->exchanges; exchange; exchange = exchange->next)
+        if (exchange->is_waiting && exchange->wait && (!longest || exchange->since_us < longest->since_us))
+            longest = exchange;
+    if (longest)
+        exchange_refuse_and_close(longest, "overloaded", "others need the connection that this request waits on");
+    return longest != NULL;
 }
 
 static void show(struct exchange *exchange, struct text *body)
@@ -96,8 +145,12 @@ void handle_confirmations(struct exchange *exchange)
         exchange_refuse(exchange, "bad_request", "a version is a whole number, as Qwen-Config-Version says it");
         return;
     }
+    if (exchange->query.wait_ms && !take_place(exchange))
+        return;
     err = roster_confirm(exchange->api->doors.roster, version, exchange->query.wait_ms, on_confirmed, exchange,
                          &exchange->wait);
     if (err != ERR_OK)
         exchange_fail(exchange, err);
+    else if (exchange->guest)
+        guest_watch(exchange->guest);
 }

@@ -17,6 +17,7 @@
 #include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -31,6 +32,7 @@
 enum {
     ACCEPT_PAUSE_US = 100000,
     SPARED_MS = 1000,
+    PEEK_MS = 1000,
     SMALL_BYTES = 64 << 10,
     REFUSAL_BYTES = 4096,
     ID_LETTERS = 24,
@@ -44,6 +46,7 @@ struct guest {
     struct evhttp_connection *connection;
     struct evbuffer_cb_entry *watch_input, *watch_output;
     struct event *timer;
+    struct event *leaving; /* while it waits for gateways: something comes, if only its end; or NULL */
     struct exchange *exchange;
     enum guest_phase phase;
     int64_t since_ms;  /* of the phase */
@@ -67,12 +70,20 @@ static void set_timer(struct guest *guest, int64_t ms)
     (void)event_add(guest->timer, &time);
 }
 
+static void stop_watching(struct guest *guest)
+{
+    if (guest->leaving)
+        event_free(guest->leaving);
+    guest->leaving = NULL;
+}
+
 static void enter_phase(struct guest *guest, enum guest_phase phase)
 {
     struct api *api = guest->api;
 
     guest->phase = phase;
     guest->since_ms = clock_ms();
+    stop_watching(guest);
     if (phase == GUEST_READING)
         set_timer(guest, api->options.request_ms);
     else if (phase == GUEST_WRITING)
@@ -93,6 +104,7 @@ static void guest_free(struct guest *guest)
     (void)evbuffer_remove_cb_entry(bufferevent_get_input(guest->stream), guest->watch_input);
     (void)evbuffer_remove_cb_entry(bufferevent_get_output(guest->stream), guest->watch_output);
     event_free(guest->timer);
+    stop_watching(guest);
     bufferevent_decref(guest->stream);
     free(guest);
 }
@@ -111,6 +123,40 @@ static void on_closed(struct evhttp_connection *connection, void *arg)
 static void cut(struct guest *guest)
 {
     evhttp_connection_free(guest->connection); /* calls on_closed() */
+}
+
+/* ---- leaving while something is waited for ---- */
+
+/* The next request, sent ahead, would hide the end behind it: then it is looked for now and then. */
+static void look_whether_left(struct guest *guest)
+{
+    struct pollfd pollfd = { .fd = bufferevent_getfd(guest->stream), .events = POLLRDHUP };
+    struct exchange *exchange = guest->exchange;
+
+    if (poll(&pollfd, 1, 0) < 1) {
+        set_timer(guest, PEEK_MS);
+        return;
+    }
+    guest->exchange = NULL;
+    if (exchange)
+        exchange_left(exchange);
+    cut(guest); /* and the request with it */
+}
+
+static void on_leaving(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    look_whether_left(arg);
+}
+
+void guest_watch(struct guest *guest)
+{
+    stop_watching(guest);
+    guest->leaving =
+        event_new(bufferevent_get_base(guest->stream), bufferevent_getfd(guest->stream), EV_READ, on_leaving, guest);
+    if (!guest->leaving || event_add(guest->leaving, NULL) != 0)
+        set_timer(guest, PEEK_MS);
 }
 
 /* ---- refusing outside evhttp ---- */
@@ -219,7 +265,8 @@ static struct guest *slowest(const struct api *api)
     struct guest *found = NULL;
 
     for (struct guest *guest = api->guests; guest; guest = guest->next)
-        if (guest->phase == GUEST_READING && (!found || guest->since_ms < found->since_ms))
+        if (guest->phase != GUEST_JUST_COME && guest->phase != GUEST_WORKING &&
+            (!found || guest->since_ms < found->since_ms))
             found = guest;
     return found;
 }
@@ -243,7 +290,7 @@ static void adopt(struct guest *guest)
     enter_phase(guest, GUEST_READING);
     if (other && guest->since_ms - other->since_ms >= SPARED_MS)
         cut(other);
-    else if (api->guest_count > api->options.max_connections)
+    else if (api->guest_count > api->options.max_connections && !fleet_hurry(api))
         cut(guest);
 }
 
@@ -262,6 +309,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         refuse(guest);
     } else if (guest->phase != GUEST_WORKING) {
         cut(guest);
+    } else {
+        look_whether_left(guest);
     }
 }
 

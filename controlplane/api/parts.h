@@ -301,6 +301,8 @@ struct reply {
     struct slice location, allow;
     bool is_replay, asks_for_token, closes;
 };
+/* evhttp does not read while a request is worked on: from now on its guest's leaving is seen, and ends it. */
+void guest_watch(struct guest *guest);
 /* The request is evhttp's again, and the guest (NULL: it left) reads on when the answer is written. */
 void guest_answer(struct guest *guest, struct evhttp_request *http, struct slice id, const struct reply *reply);
 
@@ -333,6 +335,7 @@ struct exchange {
     json_t *secrets;            /* of an import: the same */
     struct inquiry *inquiry;    /* what it waits for */
     struct roster_wait *wait;
+    bool is_waiting; /* takes one of the places for those who wait */
     const char *why; /* the code of a refusal, for the log */
 };
 
@@ -340,11 +343,15 @@ struct exchange {
 void exchange_begin(struct api *api, struct guest *guest, struct evhttp_request *http, struct exchange **ret_exchange);
 /* Its guest left; is_http_gone: nothing can be answered any more. */
 void exchange_lost_guest(struct exchange *exchange, bool is_http_gone);
+/* The same of one that waits for gateways: it is over. */
+void exchange_left(struct exchange *exchange);
 void exchanges_close(struct api *api);
 
 /* Each of these answers, and the exchange is over. */
 void exchange_refuse_later(struct exchange *exchange, const char *code, int64_t retry_ms, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* For what is wrong with HTTP itself, or takes too much room: nothing else is read from there. */
+void exchange_refuse_and_close(struct exchange *exchange, const char *code, const char *sentence);
 #define exchange_refuse(exchange, code, ...) exchange_refuse_later(exchange, code, 0, __VA_ARGS__)
 void exchange_refuse_places(struct exchange *exchange, const struct complaints *complaints);
 void exchange_fail(struct exchange *exchange, enum err err); /* could not even ask */
@@ -385,6 +392,8 @@ const char *fleet_leader(const struct api *api);
 /* A change was made: whoever tells gateways looks now. */
 void fleet_wake(const struct api *api, const struct noun *noun);
 void fleet_forget_wait(struct exchange *exchange);
+/* The one that has waited longest for gateways is told to come again. False: there is none. */
+bool fleet_hurry(struct api *api);
 
 /* ---- the room (api.c) ---- */
 
@@ -410,6 +419,7 @@ struct api {
     uint64_t received; /* by guests whose requests are not answered yet */
     struct exchange *exchanges;
     unsigned exchange_count;
+    unsigned wait_count; /* of those that wait for gateways */
     struct limiter limiter;
     struct token_seen tokens[TOKENS_SEEN]; /* each where its hash says */
     struct text document;

@@ -266,6 +266,7 @@ static bool open_api(struct serve *serve)
         .max_waiting_bytes = settings->admin_max_body_memory_bytes,
         .max_depth = settings->admin_max_json_depth,
         .max_connections = settings->admin_max_connections,
+        .max_waits = settings->admin_max_waits,
         .wrong_tokens = settings->admin_wrong_tokens,
         .request_ms = settings->admin_request_timeout_ms,
         .write_ms = settings->admin_write_timeout_ms,

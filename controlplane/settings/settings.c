@@ -145,6 +145,9 @@ static const struct conf_row rows[] = {
       .help = "how deep a body may be nested" },
     { "admin_max_connections", CONF_COUNT, SETTING(admin_max_connections), "200", 1, 10000,
       .help = "connections to the admin API; where there are more, the one that has kept it waiting longest is cut" },
+    { "admin_max_waits", CONF_COUNT, SETTING(admin_max_waits), "100", 1, 10000,
+      .help = "requests that wait for gateways to confirm a version, but never more than half of "
+              "`admin_max_connections`; one token has half of these. Further ones are answered 503" },
     { "admin_request_timeout", CONF_MS, SETTING(admin_request_timeout_ms), "30s", 10 * MS, HOUR,
       .help = "how long a request may take to arrive as a whole, counted from the connection or the last answer" },
     { "admin_write_timeout", CONF_MS, SETTING(admin_write_timeout_ms), "30s", 10 * MS, HOUR,

@@ -20,7 +20,7 @@ struct settings {
     const char *admin_listen; /* as place.h has it */
     struct cidr_list admin_trusted_proxies;
     uint64_t admin_max_head_bytes, admin_max_body_bytes, admin_max_body_memory_bytes;
-    unsigned admin_max_json_depth, admin_max_connections, admin_wrong_tokens;
+    unsigned admin_max_json_depth, admin_max_connections, admin_max_waits, admin_wrong_tokens;
     int64_t admin_request_timeout_ms, admin_write_timeout_ms, admin_linger_timeout_ms, admin_drain_timeout_ms;
     int64_t admin_token_memory_ms, admin_cleanup_interval_ms;
     const char *link_listen;

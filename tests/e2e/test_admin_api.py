@@ -524,6 +524,58 @@ def test_many_silent_connections_leave_room_for_others(start_control):
     assert is_answered(control)
 
 
+WAIT = "GET /admin/v1/confirmations/1000000000?wait=60s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n"
+
+
+def waiting(stack, control, count, token=None):
+    """Connections that ask to wait for what does not come."""
+    wires = [stack.enter_context(control.dial()) for _ in range(count)]
+    for wire in wires:
+        with contextlib.suppress(OSError):
+            wire.sendall((WAIT % (token or control.token)).encode())
+    return wires
+
+
+def test_those_who_wait_for_gateways_leave_room_for_others(start_control):
+    control = start_control(admin_max_connections=16)
+    viewer = control.make_token("watcher", "viewer")
+    with contextlib.ExitStack() as stack:
+        wires = [wire for _ in range(8) for wire in waiting(stack, control, 2, viewer)]
+        wait_for(lambda: sum(not is_waiting(wire) for wire in wires) == 12, 30, "four places for a token")
+        told = next(wire for wire in wires if not is_waiting(wire)).recv(65536)
+        assert b" 503 " in told and b'"code":"overloaded"' in told and b"Retry-After: " in told and b"Connection: close" in told
+        for _ in range(20):
+            assert control.call("GET", "/status").status == 200
+        assert control.good("GET", "/confirmations/0?wait=60s", timeout=10)["pending"] == []
+
+
+def test_one_that_waits_gives_way_where_all_connections_are_taken(start_control):
+    control = start_control(admin_max_connections=4)
+    viewer = control.make_token("watcher", "viewer")
+    with contextlib.ExitStack() as stack:
+        first = waiting(stack, control, 1) + waiting(stack, control, 1, viewer)
+        kept = [stack.enter_context(contextlib.closing(control.connect())) for _ in range(2)]
+        for wire in kept:
+            assert control.call("GET", "/status", connection=wire).status == 200
+        assert all(map(is_waiting, first))
+        assert control.call("GET", "/status").status == 200
+        told = wait_for(lambda: [wire for wire in first if not is_waiting(wire)], 10, "that one gives way")
+        assert b'"code":"overloaded"' in told[0].recv(65536)
+
+
+@pytest.mark.parametrize("ahead", [b"", b"GET /admin/openapi.json HTTP/1.1\r\n\r\n"], ids=["", "with a request sent ahead"])
+def test_who_leaves_while_waiting_gives_the_place_back(start_control, ahead):
+    control = start_control(with_unix=True, admin_max_waits=2)  # one for a token
+    for how in (socket.SHUT_WR, socket.SHUT_RDWR) * 4:
+        with contextlib.ExitStack() as stack:
+            before = control.errors.count(" 499 ")
+            wire, = waiting(stack, control, 1)
+            wire.sendall(ahead)
+            wire.shutdown(how)
+            wait_for(lambda: control.errors.count(" 499 ") == before + 1, 10, "that it left is seen")
+        assert control.call("GET", "/confirmations/1000000000?wait=1ms").status == 200
+
+
 def is_answered(control):
     try:
         return control.call("GET", "/whoami").status == 200
