@@ -127,7 +127,7 @@ static void cut(struct guest *guest)
 
 /* ---- leaving while something is waited for ---- */
 
-/* The next request, sent ahead, would hide the end behind it: then it is looked for now and then. */
+/* The next request, sent ahead, would hide the end behind it: then it is looked for every PEEK_MS. */
 static void look_whether_left(struct guest *guest)
 {
     struct pollfd pollfd = { .fd = bufferevent_getfd(guest->stream), .events = POLLRDHUP };

@@ -25,7 +25,9 @@ SETTINGS = {
 
 
 def programs():
-    """The folder of initdb and postgres; Debian keeps it off the path."""
+    """The folder of initdb and postgres; Debian keeps it off the path. QG_POSTGRES names another: another version."""
+    if os.environ.get("QG_POSTGRES"):
+        return pathlib.Path(os.environ["QG_POSTGRES"])
     found = glob.glob("/usr/lib/postgresql/*/bin/initdb")
     if found:
         return pathlib.Path(max(found, key=lambda path: float(path.split("/")[4]))).parent
