@@ -132,9 +132,10 @@ bool question_is_undone(const struct question *question)
     size_t commands = question->part_count ? question->part_count : 1;
 
     switch (question->kind) {
-    case QUESTION_ASK: /* an error before its end undoes all of it; at its end, only one that left the connection alive
-                        */
-        return question->failure.err != ERR_OK && (question->got < commands || question->failure.err != ERR_GONE);
+    case QUESTION_ASK: /* an error before its end undoes all of it, if the database says it and not libpq for it; at its
+                        * end, only one that left the connection alive */
+        return question->failure.err != ERR_OK &&
+               (question->failure.err != ERR_GONE || (question->got < commands && *question->failure.sqlstate));
     case QUESTION_COMMIT:
         return question->failure.err != ERR_OK && question->failure.err != ERR_GONE;
     default:

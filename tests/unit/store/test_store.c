@@ -227,3 +227,16 @@ TEST(a_connection_string_is_refused_without_being_quoted)
     CHECK(!database_has_secret("host=db user=password"));
     CHECK(!database_has_secret(""));
 }
+
+/* The one may mean that it was done, and it must not be asked again: a change would be made twice. */
+TEST(what_libpq_says_of_a_server_that_is_gone_is_not_the_servers_word)
+{
+    struct question question = { .kind = QUESTION_ASK };
+
+    failure_init(&question.failure);
+    question.failure.err = ERR_GONE;
+    CHECK(!question_is_undone(&question));
+    memcpy(question.failure.sqlstate, "57P01", sizeof "57P01");
+    CHECK(question_is_undone(&question));
+    failure_release(&question.failure);
+}
